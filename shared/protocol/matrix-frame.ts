@@ -1,0 +1,232 @@
+/** Binary matrix frames (docs/protocol.md section 9). Sizes are checked before anything is allocated. */
+import { FederationError } from '../errors.ts';
+import type { Examples, IntegerMatrix, Matrix, OutputKind } from '../types/matrix.ts';
+import { maxFrameBytes } from './limits.ts';
+
+/** How predictions without noise may be encoded. */
+export type FloatEncoding = 'float32' | 'float16' | 'uint8';
+export type FrameDtype = FloatEncoding | 'int32';
+export type FrameContent = 'features' | OutputKind | 'grid';
+
+const dtypeCodes: Record<FrameDtype, number> = { float32: 1, float16: 2, uint8: 3, int32: 4 };
+const contentCodes: Record<FrameContent, number> = { features: 1, logits: 2, probabilities: 3, grid: 4 };
+const bytesPerValue: Record<FrameDtype, number> = { float32: 4, float16: 2, uint8: 1, int32: 4 };
+const dtypeOf = new Map(Object.entries(dtypeCodes).map(([name, code]) => [code, name as FrameDtype]));
+const contentOf = new Map(Object.entries(contentCodes).map(([name, code]) => [code, name as FrameContent]));
+const magic = 0x4d504446; // "FDPM", little-endian
+const fixedHeaderBytes = 16;
+const checksumBytes = 4;
+
+/** A decoded frame. `values` is float32 for every dtype but `int32`. */
+export interface Frame {
+  readonly dtype: FrameDtype;
+  readonly content: FrameContent;
+  /** 1 to 5 sides, outermost first. */
+  readonly shape: readonly number[];
+  readonly values: Float32Array | Int32Array;
+}
+
+const crcTable = Uint32Array.from({ length: 256 }, (_, index) => {
+  let crc = index;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
+  return crc;
+});
+
+/** CRC-32 of IEEE 802.3 (as in zlib): a guard against damage, not against forgery. */
+export function crc32(bytes: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (let i = 0; i < bytes.length; i++) crc = crcTable[(crc ^ bytes[i]!) & 255]! ^ (crc >>> 8);
+  return (crc ^ 0xffffffff) >>> 0;
+}
+
+/** Length in bytes of a frame of this dtype and shape. */
+export function frameBytes(dtype: FrameDtype, shape: readonly number[]): number {
+  const count = shape.reduce((product, side) => product * side, 1);
+  return fixedHeaderBytes + 4 * shape.length + count * bytesPerValue[dtype] + checksumBytes;
+}
+
+function malformed(field: string, expected: string, got: string): FederationError {
+  return new FederationError('frame-malformed', `Matrix frame: ${field} expected ${expected}, got ${got}.`, { field, expected, got });
+}
+
+/** IEEE 754 binary16 bits of a float32 value, rounded to nearest even; values beyond 65504 are refused by the caller. */
+export function toFloat16Bits(value: number): number {
+  const view = new DataView(new ArrayBuffer(4));
+  view.setFloat32(0, value);
+  const bits = view.getUint32(0);
+  const sign = (bits >>> 16) & 0x8000;
+  const exponent = ((bits >>> 23) & 0xff) - 127 + 15;
+  const mantissa = bits & 0x7fffff;
+  if (exponent >= 31) return sign | 0x7c00;
+  if (exponent <= 0) {
+    if (exponent < -10) return sign;
+    const full = mantissa | 0x800000;
+    const shift = 14 - exponent;
+    const half = full >>> shift;
+    const rest = full & ((1 << shift) - 1);
+    const midpoint = 1 << (shift - 1);
+    return sign | (half + (rest > midpoint || (rest === midpoint && (half & 1)) ? 1 : 0));
+  }
+  const half = (exponent << 10) | (mantissa >>> 13);
+  const rest = mantissa & 0x1fff;
+  return sign | (half + (rest > 0x1000 || (rest === 0x1000 && (half & 1)) ? 1 : 0));
+}
+
+/** The value of IEEE 754 binary16 bits. */
+export function fromFloat16Bits(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >>> 10) & 31;
+  const mantissa = bits & 0x3ff;
+  if (exponent === 0) return sign * mantissa * 2 ** -24;
+  if (exponent === 31) return mantissa ? NaN : sign * Infinity;
+  return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15);
+}
+
+function assertFinite(values: Float32Array): void {
+  for (let i = 0; i < values.length; i++) {
+    if (!Number.isFinite(values[i])) {
+      throw new FederationError('value-out-of-range', `Matrix frame: value ${i} is not a finite number.`, { field: 'values', expected: 'finite numbers', got: String(values[i]) });
+    }
+  }
+}
+
+/** Encodes a frame. Float values must be finite; `float16` also needs them within +-65504. */
+export function encodeFrame(frame: { content: FrameContent; shape: readonly number[]; values: Float32Array; dtype?: FloatEncoding } | { content: 'grid'; shape: readonly number[]; values: Int32Array; dtype: 'int32' }): Uint8Array {
+  const dtype: FrameDtype = frame.dtype ?? 'float32';
+  const count = frame.shape.reduce((product, side) => product * side, 1);
+  if (frame.shape.length < 1 || frame.shape.length > 5 || count !== frame.values.length || count === 0) {
+    throw new RangeError(`"shape" expected 1 to 5 sides whose product is ${frame.values.length}, got [${frame.shape.join(', ')}]`);
+  }
+  const bytes = new Uint8Array(frameBytes(dtype, frame.shape));
+  const view = new DataView(bytes.buffer);
+  let scale = 1;
+  let offset = 0;
+  if (frame.values instanceof Float32Array) {
+    assertFinite(frame.values);
+    if (dtype === 'uint8') {
+      let low = Infinity;
+      let high = -Infinity;
+      for (const value of frame.values) {
+        if (value < low) low = value;
+        if (value > high) high = value;
+      }
+      offset = low;
+      scale = Math.fround((high - low) / 255);
+    }
+  }
+  view.setUint32(0, magic, true);
+  view.setUint8(4, 1);
+  view.setUint8(5, dtypeCodes[dtype]);
+  view.setUint8(6, frame.shape.length);
+  view.setUint8(7, contentCodes[frame.content]);
+  view.setFloat32(8, scale, true);
+  view.setFloat32(12, offset, true);
+  frame.shape.forEach((side, i) => view.setUint32(fixedHeaderBytes + 4 * i, side, true));
+  const start = fixedHeaderBytes + 4 * frame.shape.length;
+  const values = frame.values;
+  for (let i = 0; i < count; i++) {
+    const value = values[i]!;
+    switch (dtype) {
+      case 'float32':
+        view.setFloat32(start + 4 * i, value, true);
+        break;
+      case 'float16': {
+        const bits = toFloat16Bits(value);
+        if ((bits & 0x7c00) === 0x7c00) throw new RangeError(`"values[${i}]" expected a value within +-65504 for float16, got ${value}`);
+        view.setUint16(start + 2 * i, bits, true);
+        break;
+      }
+      case 'uint8':
+        view.setUint8(start + i, scale === 0 ? 0 : Math.min(255, Math.max(0, Math.round((value - offset) / scale))));
+        break;
+      case 'int32':
+        view.setInt32(start + 4 * i, value, true);
+        break;
+    }
+  }
+  view.setUint32(bytes.length - checksumBytes, crc32(bytes.subarray(0, bytes.length - checksumBytes)), true);
+  return bytes;
+}
+
+/** Decodes a frame of at most `maxBytes` bytes; throws `frame-malformed`, `frame-checksum`, `message-too-large` or `value-out-of-range`. */
+export function decodeFrame(bytes: Uint8Array, maxBytes = maxFrameBytes): Frame {
+  if (bytes.length > maxBytes) {
+    throw new FederationError('message-too-large', `Matrix frame of ${bytes.length} bytes is over the limit of ${maxBytes}.`, { field: 'frame', expected: `at most ${maxBytes} bytes`, got: `${bytes.length}` });
+  }
+  if (bytes.length < fixedHeaderBytes + 4 + checksumBytes) throw malformed('length', 'a whole header', `${bytes.length} bytes`);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (view.getUint32(0, true) !== magic) throw malformed('magic', '"FDPM"', 'other bytes');
+  if (view.getUint8(4) !== 1) throw malformed('version', '1', `${view.getUint8(4)}`);
+  const dtype = dtypeOf.get(view.getUint8(5));
+  if (dtype === undefined) throw malformed('dtype', '1 to 4', `${view.getUint8(5)}`);
+  const rank = view.getUint8(6);
+  if (rank < 1 || rank > 5) throw malformed('rank', '1 to 5', `${rank}`);
+  const content = contentOf.get(view.getUint8(7));
+  if (content === undefined) throw malformed('content', '1 to 4', `${view.getUint8(7)}`);
+  const scale = view.getFloat32(8, true);
+  const offset = view.getFloat32(12, true);
+  if (dtype === 'uint8' ? !(Number.isFinite(scale) && scale >= 0 && Number.isFinite(offset)) : scale !== 1 || offset !== 0) {
+    throw malformed('scale', dtype === 'uint8' ? 'a finite scale >= 0 and a finite offset' : 'scale 1 and offset 0', `${scale}, ${offset}`);
+  }
+  const start = fixedHeaderBytes + 4 * rank;
+  if (bytes.length < start + checksumBytes) throw malformed('length', 'a whole header', `${bytes.length} bytes`);
+  const shape = Array.from({ length: rank }, (_, i) => view.getUint32(fixedHeaderBytes + 4 * i, true));
+  // The product of five uint32 sides is below 2^160: exact enough in a double to compare with a length.
+  if (shape.some((side) => side === 0) || frameBytes(dtype, shape) !== bytes.length) {
+    throw malformed('length', `the length of shape [${shape.join(', ')}]`, `${bytes.length} bytes`);
+  }
+  if (view.getUint32(bytes.length - checksumBytes, true) !== crc32(bytes.subarray(0, bytes.length - checksumBytes))) {
+    throw new FederationError('frame-checksum', 'Matrix frame: the checksum does not match; the bytes were damaged on the way.', { field: 'checksum', next: 'Send the frame again.' });
+  }
+  const count = shape.reduce((product, side) => product * side, 1);
+  if (dtype === 'int32') {
+    const integers = new Int32Array(count);
+    for (let i = 0; i < count; i++) integers[i] = view.getInt32(start + 4 * i, true);
+    return { dtype, content, shape, values: integers };
+  }
+  const values = new Float32Array(count);
+  for (let i = 0; i < count; i++) {
+    values[i] = dtype === 'float32' ? view.getFloat32(start + 4 * i, true) : dtype === 'float16' ? fromFloat16Bits(view.getUint16(start + 2 * i, true)) : Math.fround(Math.fround(scale * view.getUint8(start + i)) + offset);
+  }
+  assertFinite(values);
+  return { dtype, content, shape, values };
+}
+
+/** A frame of transfer examples: shape [count, ...exampleShape]. */
+export function encodeExamples(examples: Examples): Uint8Array {
+  return encodeFrame({ content: 'features', shape: [examples.count, ...examples.shape], values: examples.values });
+}
+
+/** The examples of a `features` frame. */
+export function decodeExamples(bytes: Uint8Array): Examples {
+  const frame = decodeFrame(bytes);
+  if (frame.content !== 'features' || frame.values instanceof Int32Array || frame.shape.length < 2) throw malformed('content', 'features of rank 2 to 5', `${frame.content} of rank ${frame.shape.length}`);
+  return { count: frame.shape[0]!, shape: frame.shape.slice(1), values: frame.values };
+}
+
+/** A frame of predictions: shape [rows, columns]. */
+export function encodePredictions(matrix: Matrix, kind: OutputKind, encoding: FloatEncoding): Uint8Array {
+  return encodeFrame({ content: kind, shape: [matrix.rows, matrix.columns], values: matrix.values, dtype: encoding });
+}
+
+/** A frame of noised integers: shape [rows, columns]. */
+export function encodeGrid(matrix: IntegerMatrix): Uint8Array {
+  return encodeFrame({ content: 'grid', shape: [matrix.rows, matrix.columns], values: matrix.values, dtype: 'int32' });
+}
+
+/** The float matrix of a rank-2 frame of this kind and shape; throws `shape-mismatch` otherwise. */
+export function decodePredictions(bytes: Uint8Array, kind: OutputKind, rows: number, columns: number): Matrix {
+  const frame = decodeFrame(bytes);
+  assertContribution(frame, kind, rows, columns);
+  return { rows, columns, values: frame.values as Float32Array };
+}
+
+/** Throws `shape-mismatch` unless the frame is [rows x columns] of this content. */
+export function assertContribution(frame: Frame, content: FrameContent, rows: number, columns: number): void {
+  const isInteger = frame.values instanceof Int32Array;
+  if (frame.content !== content || isInteger !== (content === 'grid') || frame.shape.length !== 2 || frame.shape[0] !== rows || frame.shape[1] !== columns) {
+    const expected = `${content} [${rows} x ${columns}]`;
+    const got = `${frame.content} [${frame.shape.join(' x ')}]`;
+    throw new FederationError('shape-mismatch', `Matrix frame: expected ${expected}, got ${got}.`, { field: 'frame', expected, got });
+  }
+}

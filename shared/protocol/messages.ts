@@ -1,0 +1,199 @@
+/**
+ * Schemas of every message (docs/protocol.md). Events refuse unknown members; acknowledgements and signed documents
+ * ignore them, so that a newer peer can say more.
+ */
+import { z } from 'zod';
+import { ReleaseParametersSchema } from '../privacy/release.ts';
+import { fromBase64 } from '../types/bytes.ts';
+import type { ClientId, Digest, RoundId, TaskId } from '../types/ids.ts';
+import { maxChunkBytes, maxEnvelopeBytes, maxQueryRows } from './limits.ts';
+import { ProblemSchema } from './problems.ts';
+import { SignedDocumentSchema } from './signed-document.ts';
+
+/** Base64 text of exactly `length` bytes, decoded. */
+const bytesOf = (length: number) =>
+  z
+    .string()
+    .length(4 * Math.ceil(length / 3))
+    .transform((text, context) => {
+      const bytes = fromBase64(text);
+      if (bytes?.length === length) return bytes;
+      context.addIssue({ code: 'custom', message: `expected base64 of ${length} bytes` });
+      return z.NEVER;
+    });
+
+export const DigestSchema = z.string().regex(/^sha256:[0-9a-f]{64}$/, 'expected sha256:<64 hexadecimal digits>').transform((text) => text as Digest);
+export const RoundIdSchema = z.int().min(1).max(0xffff_ffff).transform((round) => round as RoundId);
+const TaskIdSchema = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,63}$/).transform((task) => task as TaskId);
+const fingerprintText = z.string().regex(/^[a-z2-7]{26}$/);
+const count = z.int().min(0).max(0xffff_ffff);
+
+/** Stages that exist. Secure aggregation adds its own; see `rounds/stages.ts`. */
+export const stageNames = ['contribution'] as const;
+export type StageName = (typeof stageNames)[number];
+/** The byte that stands for a stage in an envelope. */
+export const stageCodes: Record<StageName, number> = { contribution: 1 };
+const StageSchema = z.enum(stageNames);
+
+const IndicesSchema = z.object({ count: z.int().min(1).max(maxQueryRows), indices: z.string().max(4 * Math.ceil((maxQueryRows * 4) / 3)) });
+
+export const SoftLabelsRefSchema = z.object({
+  digest: DigestSchema,
+  kind: z.enum(['logits', 'probabilities']),
+  count: z.int().min(1).max(maxQueryRows),
+  indices: z.string(),
+});
+export type SoftLabelsRef = z.infer<typeof SoftLabelsRefSchema>;
+
+// --- signed documents ---
+
+const OptimizerSchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('adam'), learningRate: z.number().positive() }),
+  z.object({ kind: z.literal('sgd'), learningRate: z.number().positive(), momentum: z.number().min(0).lt(1) }),
+]);
+
+export const TaskDocumentSchema = z.object({
+  protocol: z.literal('fdp/1'),
+  task: TaskIdSchema,
+  coordinator: fingerprintText,
+  seed: z.int().min(0).max(0xffff_ffff),
+  numClasses: z.int().min(2).max(1000),
+  exampleShape: z.array(z.int().min(1).max(65_536)).min(1).max(4),
+  transferSet: z.object({ digest: DigestSchema, rows: z.int().min(1) }),
+  student: z.object({
+    model: z.string(),
+    optimizer: OptimizerSchema,
+    batchSize: z.int().min(1),
+    pretrainEpochs: z.int().min(0),
+    digestEpochs: z.int().min(0),
+    revisitEpochs: z.int().min(0),
+    l2: z.number().min(0),
+    dropout: z.number().min(0).lt(1),
+    earlyStoppingPatience: z.int().min(0),
+  }),
+  distillation: z.object({ temperature: z.number().positive(), alpha: z.number().min(0).lt(1), loss: z.enum(['kl', 'logitMae']) }),
+  privacy: z.object({
+    trustMode: z.enum(['sealed', 'clear', 'secure-aggregation']),
+    mechanism: z.enum(['none', 'gaussian', 'laplace']),
+    unit: z.enum(['client']),
+    epsilon: z.number().positive().nullable(),
+    delta: z.number().positive().lt(1),
+    releases: z.int().min(1),
+  }),
+  schedule: z.object({ rounds: z.int().min(1), minClients: z.int().min(1), quorum: z.int().min(1), roundDeadlineMs: z.number().positive() }),
+  admission: z.enum(['open', 'token', 'allow-list']),
+});
+export type TaskDocument = z.infer<typeof TaskDocumentSchema>;
+
+export const RoundDocumentSchema = z.object({
+  protocol: z.literal('fdp/1'),
+  task: TaskIdSchema,
+  taskDigest: DigestSchema,
+  round: RoundIdSchema,
+  previous: DigestSchema.nullable(),
+  trustMode: z.enum(['sealed', 'clear']),
+  stages: z.array(StageSchema).min(1).max(8),
+  boxKey: bytesOf(32),
+  query: IndicesSchema,
+  labels: SoftLabelsRefSchema.nullable(),
+  release: ReleaseParametersSchema,
+  encoding: z.enum(['float32', 'float16', 'uint8']),
+  cohort: z.object({ size: z.int().min(1), quorum: z.int().min(1) }),
+  releases: z.int().min(1),
+  deadlineMs: z.number().positive(),
+});
+export type RoundDocument = z.infer<typeof RoundDocumentSchema>;
+
+export const finishReasons = ['rounds-done', 'converged', 'budget-exhausted', 'quorum-missed', 'stopped', 'failed'] as const;
+export type FinishReason = (typeof finishReasons)[number];
+
+export const FinishedDocumentSchema = z.object({
+  protocol: z.literal('fdp/1'),
+  task: TaskIdSchema,
+  taskDigest: DigestSchema,
+  reason: z.enum(finishReasons),
+  rounds: count,
+  previous: DigestSchema.nullable(),
+  labels: SoftLabelsRefSchema.nullable(),
+});
+export type FinishedDocument = z.infer<typeof FinishedDocumentSchema>;
+
+// --- events from client to coordinator ---
+
+export const HelloSchema = z.strictObject({ protocols: z.array(z.string().max(32)).min(1).max(16), clientKey: bytesOf(32), clientNonce: bytesOf(32) });
+export const JoinSchema = z.strictObject({ signature: bytesOf(64), tokenProof: bytesOf(32).optional() });
+export const UploadBeginSchema = z.strictObject({ round: RoundIdSchema, stage: StageSchema, bytes: z.int().min(1).max(maxEnvelopeBytes), digest: DigestSchema });
+export const UploadChunkSchema = z.strictObject({
+  upload: z.string().max(64),
+  offset: count,
+  data: z.custom<Uint8Array>((value) => value instanceof Uint8Array && value.length > 0 && value.length <= maxChunkBytes, `expected 1 to ${maxChunkBytes} bytes`),
+});
+export const UploadEndSchema = z.strictObject({ upload: z.string().max(64) });
+export const DeclineSchema = z.strictObject({ round: RoundIdSchema, code: z.string().max(64) });
+export const LeaveSchema = z.strictObject({});
+
+/** What a client may send, by event name. */
+export const clientEventSchemas = {
+  hello: HelloSchema,
+  join: JoinSchema,
+  'upload-begin': UploadBeginSchema,
+  'upload-chunk': UploadChunkSchema,
+  'upload-end': UploadEndSchema,
+  decline: DeclineSchema,
+  leave: LeaveSchema,
+} as const;
+export type ClientEvent = keyof typeof clientEventSchemas;
+export type ClientMessage<E extends ClientEvent> = z.infer<(typeof clientEventSchemas)[E]>;
+/** The same message as it is sent: bytes in base64 where the schema decodes them. */
+export type ClientMessageWire<E extends ClientEvent> = z.input<(typeof clientEventSchemas)[E]>;
+
+// --- their acknowledgements ---
+
+export const HelloAckSchema = z.object({ protocol: z.string(), coordinatorKey: bytesOf(32), serverNonce: bytesOf(32), task: SignedDocumentSchema, signature: bytesOf(64) });
+export const JoinAckSchema = z.object({
+  clientId: fingerprintText.transform((id) => id as ClientId),
+  sessionToken: z.string().min(1).max(256),
+  nextRound: RoundIdSchema,
+  round: SignedDocumentSchema.nullable(),
+  finished: SignedDocumentSchema.nullable(),
+});
+export const UploadBeginAckSchema = z.union([z.object({ accepted: z.literal(true), duplicate: z.boolean() }), z.object({ upload: z.string().min(1).max(64), offset: count })]);
+export const UploadChunkAckSchema = z.object({ offset: count });
+export const UploadEndAckSchema = z.object({ accepted: z.literal(true), duplicate: z.boolean() });
+export const EmptyAckSchema = z.object({});
+
+export const clientAckSchemas = {
+  hello: HelloAckSchema,
+  join: JoinAckSchema,
+  'upload-begin': UploadBeginAckSchema,
+  'upload-chunk': UploadChunkAckSchema,
+  'upload-end': UploadEndAckSchema,
+  decline: EmptyAckSchema,
+  leave: EmptyAckSchema,
+} as const satisfies Record<ClientEvent, z.ZodType>;
+/** What the coordinator answers, as it is sent (without `ok`). */
+export type ClientAckWire<E extends ClientEvent> = z.input<(typeof clientAckSchemas)[E]>;
+export type ClientAck<E extends ClientEvent> = z.infer<(typeof clientAckSchemas)[E]>;
+
+// --- events from coordinator to client; each is acknowledged with {"ok": true} or a problem ---
+
+export const RoundClosedSchema = z.strictObject({
+  round: RoundIdSchema,
+  outcome: z.enum(['released', 'aborted']),
+  code: z.string().max(64).nullable(),
+  contributions: count,
+  nextRound: RoundIdSchema,
+});
+export const coordinatorEventSchemas = {
+  round: SignedDocumentSchema,
+  'round-closed': RoundClosedSchema,
+  finished: SignedDocumentSchema,
+  problem: z.object({ problem: ProblemSchema }),
+} as const;
+export type CoordinatorEvent = keyof typeof coordinatorEventSchemas;
+export type CoordinatorMessage<E extends CoordinatorEvent> = z.infer<(typeof coordinatorEventSchemas)[E]>;
+export type CoordinatorMessageWire<E extends CoordinatorEvent> = z.input<(typeof coordinatorEventSchemas)[E]>;
+
+/** Every acknowledgement on the wire. */
+export type Ack<T extends object = object> = ({ readonly ok: true } & T) | { readonly ok: false; readonly problem: z.infer<typeof ProblemSchema> };
+export const AckSchema = z.discriminatedUnion('ok', [z.looseObject({ ok: z.literal(true) }), z.object({ ok: z.literal(false), problem: ProblemSchema })]);

@@ -1,0 +1,58 @@
+/** Problem documents after RFC 9457 (docs/protocol.md section 4): how an error crosses the wire, and comes back as an error. */
+import { z } from 'zod';
+import { FederationError, problemCodes, type ProblemCode, type ProblemInit } from '../errors.ts';
+
+const shortText = z.string().max(4000);
+
+export const ProblemSchema = z.object({
+  type: shortText,
+  code: z.string().max(64),
+  title: shortText,
+  status: z.int().min(100).max(599),
+  field: shortText.optional(),
+  expected: shortText.optional(),
+  got: shortText.optional(),
+  next: shortText.optional(),
+  nextRound: z.int().min(1).optional(),
+});
+export type Problem = z.infer<typeof ProblemSchema>;
+
+const maxTextLength = 1000;
+const clip = (text: string) => (text.length > maxTextLength ? `${text.slice(0, maxTextLength)}…` : text);
+
+/** The problem document of an error. What is not a `FederationError` is a bug of ours and says nothing about its cause. */
+export function toProblem(error: unknown, extra: { readonly nextRound?: number } = {}): Problem {
+  const known = error instanceof FederationError ? error : new FederationError('internal', 'Something went wrong here; the log of this process has the details.');
+  const { field, expected, got, next } = known;
+  return {
+    type: `urn:fedstill:problem:${known.code}`,
+    code: known.code,
+    title: clip(known.message),
+    status: problemCodes[known.code].status,
+    ...(field === undefined ? {} : { field: clip(field) }),
+    ...(expected === undefined ? {} : { expected: clip(expected) }),
+    ...(got === undefined ? {} : { got: clip(got) }),
+    ...(next === undefined ? {} : { next: clip(next) }),
+    ...extra,
+  };
+}
+
+/** The error of a problem document that a peer sent. An unknown code, of a newer peer, becomes `declined`. */
+export function fromProblem(problem: Problem): RemoteProblem {
+  return new RemoteProblem(problem);
+}
+
+/** A problem that the peer reported. */
+export class RemoteProblem extends FederationError {
+  readonly nextRound: number | undefined;
+  constructor(problem: Problem) {
+    const code: ProblemCode = Object.hasOwn(problemCodes, problem.code) ? (problem.code as ProblemCode) : 'declined';
+    const init: { -readonly [K in keyof ProblemInit]: ProblemInit[K] } = {};
+    if (problem.field !== undefined) init.field = problem.field;
+    if (problem.expected !== undefined) init.expected = problem.expected;
+    if (problem.got !== undefined) init.got = problem.got;
+    if (problem.next !== undefined) init.next = problem.next;
+    super(code, problem.title, init);
+    this.nextRound = problem.nextRound;
+  }
+}
