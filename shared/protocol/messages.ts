@@ -104,7 +104,7 @@ export const RoundDocumentSchema = z.object({
 });
 export type RoundDocument = z.infer<typeof RoundDocumentSchema>;
 
-export const finishReasons = ['rounds-done', 'converged', 'budget-exhausted', 'quorum-missed', 'stopped', 'failed'] as const;
+export const finishReasons = ['rounds-done', 'converged', 'budget-exhausted', 'quorum-missed', 'failed'] as const;
 export type FinishReason = (typeof finishReasons)[number];
 
 export const FinishedDocumentSchema = z.object({
