@@ -1,7 +1,9 @@
 /** docs/protocol.md section 14. Sizes in bytes, times in milliseconds. */
 
-/** One Socket.IO message; a larger one closes the connection, so matrices are cut into chunks. */
+/** One Socket.IO message to the coordinator; a larger one closes the connection, so matrices are cut into chunks. */
 export const maxMessageBytes = 1024 * 1024;
+/** Characters of one signed document, the only large thing that a coordinator sends: the indices of a query and of labels, each of `maxQueryRows`, and room. */
+export const maxDocumentLength = 12 * 1024 * 1024;
 /** One chunk of an upload; small, because heartbeats share the connection. */
 export const maxChunkBytes = 256 * 1024;
 /** One sealed envelope. */

@@ -82,6 +82,15 @@ export function fromFloat16Bits(bits: number): number {
   return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15);
 }
 
+/** What a `uint8` value stands for: product and sum are each rounded to float32. */
+function dequantize(byte: number, scale: number, offset: number): number {
+  return Math.fround(Math.fround(scale * byte) + offset);
+}
+
+function isSide(side: number): boolean {
+  return Number.isInteger(side) && side >= 1 && side <= 0xffff_ffff;
+}
+
 function assertFinite(values: Float32Array): void {
   for (let i = 0; i < values.length; i++) {
     if (!Number.isFinite(values[i])) {
@@ -91,11 +100,11 @@ function assertFinite(values: Float32Array): void {
 }
 
 /** Encodes a frame. Float values must be finite; `float16` also needs them within +-65504. */
-export function encodeFrame(frame: { content: FrameContent; shape: readonly number[]; values: Float32Array; dtype?: FloatEncoding } | { content: 'grid'; shape: readonly number[]; values: Int32Array; dtype: 'int32' }): Uint8Array {
+export function encodeFrame(frame: { content: Exclude<FrameContent, 'grid'>; shape: readonly number[]; values: Float32Array; dtype?: FloatEncoding } | { content: 'grid'; shape: readonly number[]; values: Int32Array; dtype: 'int32' }): Uint8Array {
   const dtype: FrameDtype = frame.dtype ?? 'float32';
   const count = frame.shape.reduce((product, side) => product * side, 1);
-  if (frame.shape.length < 1 || frame.shape.length > 5 || count !== frame.values.length || count === 0) {
-    throw new RangeError(`"shape" expected 1 to 5 sides whose product is ${frame.values.length}, got [${frame.shape.join(', ')}]`);
+  if (frame.shape.length < 1 || frame.shape.length > 5 || !frame.shape.every(isSide) || count !== frame.values.length) {
+    throw new RangeError(`"shape" expected 1 to 5 integer sides >= 1 whose product is ${frame.values.length}, got [${frame.shape.join(', ')}]`);
   }
   const bytes = new Uint8Array(frameBytes(dtype, frame.shape));
   const view = new DataView(bytes.buffer);
@@ -112,6 +121,7 @@ export function encodeFrame(frame: { content: FrameContent; shape: readonly numb
       }
       offset = low;
       scale = Math.fround((high - low) / 255);
+      if (!Number.isFinite(dequantize(255, scale, offset))) throw new RangeError(`"values" expected a range that float32 can hold for uint8, got ${low} to ${high}`);
     }
   }
   view.setUint32(0, magic, true);
@@ -168,6 +178,7 @@ export function decodeFrame(bytes: Uint8Array, maxBytes = maxFrameBytes): Frame 
   if (dtype === 'uint8' ? !(Number.isFinite(scale) && scale >= 0 && Number.isFinite(offset)) : scale !== 1 || offset !== 0) {
     throw malformed('scale', dtype === 'uint8' ? 'a finite scale >= 0 and a finite offset' : 'scale 1 and offset 0', `${scale}, ${offset}`);
   }
+  if ((dtype === 'int32') !== (content === 'grid')) throw malformed('content', 'grid exactly with int32', `${content} with ${dtype}`);
   const start = fixedHeaderBytes + 4 * rank;
   if (bytes.length < start + checksumBytes) throw malformed('length', 'a whole header', `${bytes.length} bytes`);
   const shape = Array.from({ length: rank }, (_, i) => view.getUint32(fixedHeaderBytes + 4 * i, true));
@@ -186,7 +197,7 @@ export function decodeFrame(bytes: Uint8Array, maxBytes = maxFrameBytes): Frame 
   }
   const values = new Float32Array(count);
   for (let i = 0; i < count; i++) {
-    values[i] = dtype === 'float32' ? view.getFloat32(start + 4 * i, true) : dtype === 'float16' ? fromFloat16Bits(view.getUint16(start + 2 * i, true)) : Math.fround(Math.fround(scale * view.getUint8(start + i)) + offset);
+    values[i] = dtype === 'float32' ? view.getFloat32(start + 4 * i, true) : dtype === 'float16' ? fromFloat16Bits(view.getUint16(start + 2 * i, true)) : dequantize(view.getUint8(start + i), scale, offset);
   }
   assertFinite(values);
   return { dtype, content, shape, values };

@@ -35,13 +35,14 @@ export type StageName = (typeof stageNames)[number];
 export const stageCodes: Record<StageName, number> = { contribution: 1 };
 const StageSchema = z.enum(stageNames);
 
-const IndicesSchema = z.object({ count: z.int().min(1).max(maxQueryRows), indices: z.string().max(4 * Math.ceil((maxQueryRows * 4) / 3)) });
+const indicesText = z.string().max(4 * Math.ceil((maxQueryRows * 4) / 3));
+const IndicesSchema = z.object({ count: z.int().min(1).max(maxQueryRows), indices: indicesText });
 
 export const SoftLabelsRefSchema = z.object({
   digest: DigestSchema,
   kind: z.enum(['logits', 'probabilities']),
   count: z.int().min(1).max(maxQueryRows),
-  indices: z.string(),
+  indices: indicesText,
 });
 export type SoftLabelsRef = z.infer<typeof SoftLabelsRefSchema>;
 
@@ -188,7 +189,7 @@ export const coordinatorEventSchemas = {
   round: SignedDocumentSchema,
   'round-closed': RoundClosedSchema,
   finished: SignedDocumentSchema,
-  problem: z.object({ problem: ProblemSchema }),
+  problem: z.strictObject({ problem: ProblemSchema }),
 } as const;
 export type CoordinatorEvent = keyof typeof coordinatorEventSchemas;
 export type CoordinatorMessage<E extends CoordinatorEvent> = z.infer<(typeof coordinatorEventSchemas)[E]>;

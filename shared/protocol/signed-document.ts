@@ -3,14 +3,12 @@ import { z } from 'zod';
 import { formatDigest, sha256 } from '../crypto/digest.ts';
 import { signMessage, verifySignature, type IdentityKeys } from '../crypto/signature.ts';
 import { FederationError } from '../errors.ts';
-import { concatBytes, fromBase64, toBase64, utf8 } from '../types/bytes.ts';
+import { concatBytes, fromBase64, isWellFormed, toBase64, utf8 } from '../types/bytes.ts';
 import type { Digest } from '../types/ids.ts';
 import { canonicalJson, type Json } from './canonical-json.ts';
+import { maxDocumentLength } from './limits.ts';
 
 export type DocumentKind = 'task' | 'round' | 'finished';
-
-/** Largest document: a query of a million indices in base64, and room. */
-const maxDocumentLength = 8 * 1024 * 1024;
 
 export const SignedDocumentSchema = z.strictObject({
   document: z.string().max(maxDocumentLength),
@@ -35,7 +33,8 @@ export function signDocument(kind: DocumentKind, value: Json, keys: IdentityKeys
 /** Verifies, then parses; throws `signature-invalid` or `message-malformed`. */
 export function openDocument<T>(kind: DocumentKind, signed: SignedDocument, publicKey: Uint8Array, schema: z.ZodType<T>): { readonly value: T; readonly hash: Digest } {
   const signature = fromBase64(signed.signature);
-  if (signature === undefined || !verifySignature(signedBytes(kind, signed.document), signature, publicKey)) {
+  // Texts with lone surrogates have no bytes of their own: one could stand in for the text that was signed.
+  if (signature === undefined || !isWellFormed(signed.document) || !verifySignature(signedBytes(kind, signed.document), signature, publicKey)) {
     throw new FederationError('signature-invalid', `The ${kind} document is not signed by the coordinator whose key is pinned.`, { field: 'signature', next: 'Do not go on; ask the coordinator\'s operator.' });
   }
   let json: unknown;
@@ -51,7 +50,7 @@ export function openDocument<T>(kind: DocumentKind, signed: SignedDocument, publ
 
 /** One `message-malformed` error that names the first wrong members, without repeating what was sent. */
 export function malformedMessage(what: string, error: z.ZodError): FederationError {
-  const issues = error.issues.slice(0, 5).map((issue) => ({ path: issue.path.map(String).join('.') || '(whole message)', message: issue.message }));
+  const issues = error.issues.slice(0, 5).map((issue) => ({ path: issue.path.map(String).join('.').slice(0, 200) || '(whole message)', message: issue.message.slice(0, 200) }));
   const first = issues[0]!;
   return new FederationError('message-malformed', `The ${what} is malformed: ${issues.map((issue) => `${issue.path}: ${issue.message}`).join('; ')}.`, {
     field: first.path,

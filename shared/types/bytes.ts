@@ -1,16 +1,21 @@
 /** Small byte helpers without Node: the same code runs in a browser. */
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder('utf-8', { fatal: true });
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-/** UTF-8 bytes of a text. */
+/** UTF-8 bytes of a text. A lone surrogate has none and becomes U+FFFD: see `isWellFormed`. */
 export function utf8(text: string): Uint8Array {
   return encoder.encode(text);
 }
 
-/** Text of UTF-8 bytes; throws `TypeError` on malformed UTF-8. */
+/** Text of UTF-8 bytes, a byte order mark included; throws `TypeError` on malformed UTF-8. */
 export function fromUtf8(bytes: Uint8Array): string {
   return decoder.decode(bytes);
+}
+
+/** False for a text with a lone surrogate: two such texts can have the same UTF-8 bytes. */
+export function isWellFormed(text: string): boolean {
+  return !/\p{Surrogate}/u.test(text);
 }
 
 export function concatBytes(...parts: readonly Uint8Array[]): Uint8Array {
