@@ -1,0 +1,111 @@
+/** The rules between a task's keys: what no single key's range can say. docs/task.md lists them for the user. */
+import type { ConfigRule } from './load.ts';
+import type { DataSource, TaskConfigSchema } from './task-config.ts';
+import type { z } from 'zod';
+
+type Task = z.infer<typeof TaskConfigSchema>;
+
+/** Most values (transfer examples times classes) one noised contribution may have: 64 MiB as int32 on the wire. */
+export const MAX_NOISED_VALUES = 2 ** 24;
+
+/** How many examples a source gives, where that is known without reading it. */
+function knownSize(source: DataSource): number | undefined {
+  if (source.size !== undefined) return source.size;
+  // MNIST and Fashion-MNIST have the same sizes.
+  if (source.source === 'mnist' || source.source === 'fashion-mnist') return Math.max(0, (source.split === 'train' ? 60_000 : 10_000) - source.offset);
+  return undefined;
+}
+
+export const taskRules: readonly ConfigRule<Task>[] = [
+  {
+    reads: ['schedule.minClients', 'schedule.quorum'],
+    check({ schedule }) {
+      if (schedule === undefined || schedule.minClients >= schedule.quorum) return undefined;
+      return { path: 'schedule.minClients', expected: `at least schedule.quorum (${schedule.quorum})`, got: `${schedule.minClients}`, hint: 'a round that starts with fewer clients than its quorum can never end well' };
+    },
+  },
+  {
+    reads: ['schedule.cohortSize', 'schedule.quorum'],
+    check({ schedule }) {
+      if (schedule?.cohortSize === undefined || schedule.quorum <= schedule.cohortSize) return undefined;
+      return { path: 'schedule.quorum', expected: `at most schedule.cohortSize (${schedule.cohortSize})`, got: `${schedule.quorum}`, hint: 'a round has no more contributions than its cohort has clients' };
+    },
+  },
+  {
+    reads: ['privacy.mechanism', 'privacy.epsilon'],
+    check({ privacy }) {
+      if (privacy === undefined) return undefined;
+      const { mechanism, epsilon } = privacy;
+      if (mechanism !== 'none' && epsilon === undefined) {
+        return { path: 'privacy.epsilon', expected: `the target over all rounds, because privacy.mechanism is ${mechanism}`, got: 'nothing', hint: '`fedstill privacy calibrate` shows what a target costs' };
+      }
+      if (mechanism === 'none' && epsilon !== undefined) {
+        return { path: 'privacy.epsilon', expected: 'no epsilon, because privacy.mechanism is none', got: `${epsilon}`, hint: 'without noise there is no such guarantee: choose a mechanism, or leave epsilon out' };
+      }
+      return undefined;
+    },
+  },
+  {
+    reads: ['privacy.mechanism', 'privacy.trustMode'],
+    check({ privacy }) {
+      if (privacy?.trustMode !== 'clear' || privacy.mechanism === 'none') return undefined;
+      return { path: 'privacy.trustMode', expected: `sealed, because privacy.mechanism is ${privacy.mechanism}`, got: 'clear', hint: '`clear` is for baselines that claim no privacy' };
+    },
+  },
+  {
+    reads: ['privacy.trustMode'],
+    check({ privacy }) {
+      if (privacy?.trustMode !== 'secure-aggregation') return undefined;
+      return { path: 'privacy.trustMode', expected: 'sealed or clear', got: 'secure-aggregation', hint: 'secure-aggregation is not built yet in this version; use sealed' };
+    },
+  },
+  {
+    reads: ['aggregation.aggregator', 'teacher'],
+    check({ aggregation, teacher }) {
+      if (aggregation?.aggregator !== 'meanLogits' || teacher?.kind !== 'pretrained' || teacher.outputKind === 'logits') return undefined;
+      return { path: 'teacher.outputKind', expected: 'logits, because aggregation.aggregator is meanLogits', got: 'probabilities', hint: 'use a teacher without a final softmax, or aggregate with meanProbabilities' };
+    },
+  },
+  {
+    reads: ['distillation.loss', 'aggregation.aggregator'],
+    check({ distillation, aggregation }) {
+      if (distillation?.loss !== 'logitMae' || aggregation === undefined || aggregation.aggregator === 'meanLogits') return undefined;
+      return { path: 'distillation.loss', expected: `kl, because aggregation.aggregator is ${aggregation.aggregator}`, got: 'logitMae', hint: 'logitMae compares logits: use it with the aggregator meanLogits' };
+    },
+  },
+  {
+    reads: ['schedule.transferBatch', 'transferSet'],
+    check({ schedule, transferSet }) {
+      const batch = schedule?.transferBatch;
+      const size = transferSet === undefined ? undefined : knownSize(transferSet);
+      if (batch === undefined || size === undefined || batch <= size) return undefined;
+      return { path: 'schedule.transferBatch', expected: `at most the transfer set's size (${size})`, got: `${batch}` };
+    },
+  },
+  {
+    reads: ['privacy.mechanism', 'schedule.transferBatch', 'transferSet', 'data.numClasses'],
+    check({ privacy, schedule, transferSet, data }) {
+      if (privacy === undefined || privacy.mechanism === 'none' || schedule === undefined || transferSet === undefined || data === undefined) return undefined;
+      const batch = schedule.transferBatch ?? knownSize(transferSet);
+      if (batch === undefined || batch * data.numClasses <= MAX_NOISED_VALUES) return undefined;
+      return {
+        path: 'schedule.transferBatch', expected: `at most ${Math.floor(MAX_NOISED_VALUES / data.numClasses)} examples with ${data.numClasses} classes, because privacy.mechanism is ${privacy.mechanism}`,
+        got: `${batch}`, hint: 'every noised value costs budget: query fewer examples a round',
+      };
+    },
+  },
+  {
+    reads: ['schedule.convergencePatience', 'evaluationSet'],
+    check({ schedule, evaluationSet }) {
+      if (schedule === undefined || schedule.convergencePatience === 0 || evaluationSet !== undefined) return undefined;
+      return { path: 'schedule.convergencePatience', expected: '0, because there is no evaluationSet', got: `${schedule.convergencePatience}`, hint: 'give an evaluationSet to measure convergence on' };
+    },
+  },
+  {
+    reads: ['evaluationSet'],
+    check({ evaluationSet }) {
+      if (evaluationSet?.source !== 'csv' || evaluationSet.labelColumn !== undefined) return undefined;
+      return { path: 'evaluationSet.labelColumn', expected: 'the header of the label column', got: 'nothing', hint: 'accuracy is measured against labels' };
+    },
+  },
+];
