@@ -1,0 +1,58 @@
+/** From opened frames to the consensus: what a contribution must look like, and how contributions are combined. */
+import type { TaskConfig } from '../../shared/config/task-config.ts';
+import { aggregate, type Consensus } from '../../shared/distillation/aggregation.ts';
+import { FederationError } from '../../shared/errors.ts';
+import type { ReleaseParameters } from '../../shared/privacy/release.ts';
+import { assertContribution, decodeFrame, type FloatEncoding } from '../../shared/protocol/matrix-frame.ts';
+import type { Matrix } from '../../shared/types/matrix.ts';
+
+/** What the frames of one round's contributions are. */
+export interface ContributionShape {
+  readonly release: ReleaseParameters;
+  /** Dtype of frames without noise. */
+  readonly encoding: FloatEncoding;
+}
+
+/** Largest |logit| accepted without noise: far beyond any trained model's, small enough that sums stay exact. */
+const maxAbsoluteLogit = 1e4;
+/** How far a row of probabilities may be from summing to 1: float16 and uint8 encodings of 1,000 classes stay below. */
+const rowSumTolerance = 0.05;
+
+/** Decodes and checks one frame; throws `shape-mismatch`, `frame-*` or `value-out-of-range`. Noised integers become grid multiples. */
+export function readContribution(bytes: Uint8Array, { release, encoding }: ContributionShape): Matrix {
+  const { rows, columns, outputKind } = release;
+  const frame = decodeFrame(bytes);
+  if (release.mechanism !== 'none') {
+    assertContribution(frame, 'grid', rows, columns);
+    return { rows, columns, values: Float32Array.from(frame.values, (integer) => integer * release.gridStep) };
+  }
+  assertContribution(frame, outputKind, rows, columns);
+  if (frame.dtype !== encoding) throw new FederationError('shape-mismatch', 'The contribution has another dtype than announced.', { field: 'dtype', expected: encoding, got: frame.dtype });
+  const matrix: Matrix = { rows, columns, values: frame.values as Float32Array };
+  if (outputKind === 'probabilities') assertProbabilities(matrix);
+  else assertLogits(matrix);
+  return matrix;
+}
+
+function assertProbabilities({ rows, columns, values }: Matrix): void {
+  for (let row = 0; row < rows; row++) {
+    let sum = 0;
+    for (let column = 0; column < columns; column++) {
+      const value = values[row * columns + column]!;
+      if (value < 0 || value > 1) throw new FederationError('value-out-of-range', `Row ${row} holds a value that is not a probability.`, { field: 'values', expected: '0 to 1', got: String(value) });
+      sum += value;
+    }
+    if (Math.abs(sum - 1) > rowSumTolerance) throw new FederationError('value-out-of-range', `Row ${row} does not sum to 1.`, { field: 'values', expected: `1 +- ${rowSumTolerance}`, got: String(sum) });
+  }
+}
+
+function assertLogits({ values }: Matrix): void {
+  const position = values.findIndex((value) => Math.abs(value) > maxAbsoluteLogit);
+  if (position >= 0) throw new FederationError('value-out-of-range', 'A logit is too large.', { field: 'values', expected: `at most ${maxAbsoluteLogit} in magnitude`, got: String(values[position]) });
+}
+
+/** The consensus of these frames. Their order makes no difference. */
+export function combineContributions(frames: readonly Uint8Array[], shape: ContributionShape, aggregation: TaskConfig['aggregation']): Consensus {
+  const contributions = frames.map((frame) => readContribution(frame, shape));
+  return aggregate(contributions, { aggregator: aggregation.aggregator, eraTemperature: aggregation.eraTemperature, noised: shape.release.mechanism !== 'none' });
+}

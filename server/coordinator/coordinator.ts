@@ -1,0 +1,591 @@
+/**
+ * The coordinator of one task: runs the round machine, performs its effects, answers clients. It knows neither sockets nor the clock of the
+ * wall: transports call `receive`, everything else is injected, so a simulation runs this very code.
+ *
+ * One queue: events are journalled durably, applied, and only then performed. A coordinator that is killed replays its journal and goes on in
+ * the same round. It never holds private data, weights, losses or example counts of clients, and publishes nothing below the quorum.
+ */
+import { digestOf } from '../../shared/crypto/digest.ts';
+import type { IdentityKeys } from '../../shared/crypto/signature.ts';
+import type { TaskConfig } from '../../shared/config/task-config.ts';
+import { deriveSeed, SeededGenerator } from '../../shared/datasets/seeded-generator.ts';
+import { contributionKind } from '../../shared/distillation/aggregation.ts';
+import { FederationError, unreachable, type ProblemCode } from '../../shared/errors.ts';
+import type { Clock, Timer } from '../../shared/ports/clock.ts';
+import type { DurableStore } from '../../shared/ports/durable-store.ts';
+import type { EventSink } from '../../shared/ports/event-sink.ts';
+import type { Logger } from '../../shared/ports/logger.ts';
+import type { RandomSource } from '../../shared/ports/random-source.ts';
+import type { ClientConnection, CoordinatorEndpoint } from '../../shared/ports/transport.ts';
+import { planRelease, type ReleaseParameters } from '../../shared/privacy/release.ts';
+import type { Json } from '../../shared/protocol/canonical-json.ts';
+import { openEnvelope, verifyEnvelope, type EnvelopeContext } from '../../shared/protocol/envelope.ts';
+import { fingerprint } from '../../shared/protocol/identity.ts';
+import { decodeIndices, encodeIndices } from '../../shared/protocol/indices.ts';
+import { encodeExamples, encodePredictions, frameBytes } from '../../shared/protocol/matrix-frame.ts';
+import { clientEventSchemas, type Ack, type ClientAckWire, type ClientEvent, type ClientMessage, type CoordinatorEvent, type FinishReason, type SoftLabelsRef } from '../../shared/protocol/messages.ts';
+import { envelopeBytes } from '../../shared/protocol/envelope.ts';
+import { toProblem } from '../../shared/protocol/problems.ts';
+import { documentHash, malformedMessage, signDocument, type SignedDocument } from '../../shared/protocol/signed-document.ts';
+import { protocolVersion } from '../../shared/protocol/version.ts';
+import { roundPolicyOf, type RoundPolicy } from '../../shared/rounds/policy.ts';
+import { initialState, type Contribution, type FederationState, type RoundEffect, type RoundEvent } from '../../shared/rounds/state.ts';
+import { connectedClients, judgeContribution, nextRoundFor, pendingForClient, transition } from '../../shared/rounds/transition.ts';
+import { toBase64, utf8 } from '../../shared/types/bytes.ts';
+import type { ClientId, Digest, RoundId } from '../../shared/types/ids.ts';
+import type { Examples } from '../../shared/types/matrix.ts';
+import { combineContributions, readContribution, type ContributionShape } from './contributions.ts';
+import { RoundFiles, type Announcement } from './round-files.ts';
+import { Sessions, type Admission, type Session } from './sessions.ts';
+import type { SoftLabels, Teacher } from './teacher.ts';
+import { Uploads } from './uploads.ts';
+
+export interface CoordinatorDeps {
+  readonly config: TaskConfig;
+  readonly identity: IdentityKeys;
+  readonly admission: Admission;
+  readonly transferSet: Examples;
+  readonly teacher: Teacher;
+  readonly store: DurableStore;
+  readonly clock: Clock;
+  readonly random: RandomSource;
+  readonly logger: Logger;
+  readonly events: EventSink;
+  /** Most clients at once; default 10,000. */
+  readonly maxClients?: number;
+  /** Bytes of uploads under way at once; default 1 GiB. */
+  readonly maxUploadBytes?: number;
+}
+
+/** What a status page or a probe wants to know. */
+export interface CoordinatorStatus {
+  readonly phase: FederationState['current']['phase'];
+  /** Number of the round in progress, or of the last one; 0 before the first. */
+  readonly round: number;
+  readonly released: number;
+  readonly rounds: number;
+  readonly connected: number;
+  /** Clients may join. */
+  readonly ready: boolean;
+}
+
+const journal = 'journal';
+const metrics = 'metrics.jsonl';
+
+export class Coordinator implements CoordinatorEndpoint {
+  readonly fingerprint: string;
+  readonly taskDocument: SignedDocument;
+  /** Resolves when the task has ended and connected clients have been told; rejects when the coordinator cannot go on. */
+  readonly finished: Promise<FinishReason>;
+
+  readonly #deps: CoordinatorDeps;
+  readonly #policy: RoundPolicy;
+  readonly #release: ReleaseParameters;
+  readonly #taskDigest: Digest;
+  readonly #transferFrame: Uint8Array;
+  readonly #sessions: Sessions;
+  readonly #uploads: Uploads;
+  readonly #files: RoundFiles;
+  readonly #timers = new Set<Timer>();
+  /** Rounds with a line in metrics.jsonl: an aggregation that runs again after a crash writes no second one. */
+  readonly #measuredRounds = new Set<RoundId>();
+  #state: FederationState;
+  #queue: Promise<unknown> = Promise.resolve();
+  #announcement: Announcement | undefined;
+  #openedAt = 0;
+  #running = false;
+  #closed = false;
+  #resolveFinished!: (reason: FinishReason) => void;
+  #rejectFinished!: (error: Error) => void;
+
+  constructor(deps: CoordinatorDeps) {
+    this.#deps = deps;
+    this.#policy = roundPolicyOf(deps.config);
+    this.#release = planTaskRelease(deps.config, deps.transferSet.count);
+    this.#transferFrame = encodeExamples(deps.transferSet);
+    this.fingerprint = fingerprint(deps.identity.publicKey);
+    this.taskDocument = signDocument('task', taskDocumentOf(deps.config, this.fingerprint, { digest: digestOf(this.#transferFrame), rows: deps.transferSet.count }), deps.identity);
+    this.#taskDigest = documentHash('task', this.taskDocument.document);
+    this.#sessions = new Sessions({ identity: deps.identity, random: deps.random, admission: deps.admission, task: this.taskDocument, taskDigest: this.#taskDigest, maxClients: deps.maxClients ?? 10_000 });
+    this.#uploads = new Uploads(deps.random, deps.maxUploadBytes ?? 2 ** 30);
+    this.#files = new RoundFiles(deps.store, deps.identity.publicKey);
+    this.#state = initialState(deps.clock.now());
+    this.finished = new Promise((resolve, reject) => {
+      this.#resolveFinished = resolve;
+      this.#rejectFinished = reject;
+    });
+    this.finished.catch(() => undefined); // whoever awaits it sees the rejection; nobody has to
+  }
+
+  /** Replays the journal, if there is one, and begins to answer. */
+  async start(): Promise<void> {
+    await this.#checkTask();
+    const records = (await this.#deps.store.readLog(journal)) as readonly RoundEvent[];
+    for (const event of records) this.#state = transition(this.#state, event, this.#policy).state;
+    for (const line of (await this.#deps.store.readLog(metrics)) as readonly { readonly round: RoundId }[]) this.#measuredRounds.add(line.round);
+    this.#running = true;
+    if ('round' in this.#state.current) this.#announcement = await this.#files.announcement(this.#state.current.round);
+    if (records.length > 0) {
+      this.#emit('restarted', { phase: this.#state.current.phase, released: this.#state.released });
+      await this.#dispatch({ type: 'restarted', at: this.#now() });
+    } else {
+      this.#emit('task-opened', { task: this.#deps.config.task, rounds: this.#policy.rounds, minClients: this.#policy.minClients, transferExamples: this.#deps.transferSet.count, release: this.#release });
+    }
+  }
+
+  /** Stops at once; the journal is complete, so the run can be resumed. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const timer of this.#timers) timer.cancel();
+    this.#timers.clear();
+    await this.#queue.catch(() => undefined);
+  }
+
+  status(): CoordinatorStatus {
+    const { current, released, nextRound } = this.#state;
+    return { phase: current.phase, round: 'round' in current ? current.round : nextRound - 1, released, rounds: this.#policy.rounds, connected: connectedClients(this.#state).length, ready: this.#running && !this.#closed };
+  }
+
+  /** A run folder belongs to one task document: another one would bind envelopes to another digest. */
+  async #checkTask(): Promise<void> {
+    const stored = await this.#deps.store.getBlob('task-digest');
+    if (stored === undefined) {
+      await this.#deps.store.putBlob('task-digest', utf8(this.#taskDigest));
+    } else if (!digestEquals(stored, this.#taskDigest)) {
+      throw new FederationError('state-mismatch', 'This run folder belongs to another task: the task file, the transfer set or the identity has changed since.', { field: 'task', next: 'Put the old task file back, or choose a new run folder.' });
+    }
+  }
+
+  // --- the endpoint: what transports call ---
+
+  connected(_connection: ClientConnection): void {}
+
+  disconnected(connection: ClientConnection): void {
+    const client = this.#sessions.disconnected(connection);
+    if (client === undefined || this.#closed) return;
+    this.#emit('client-lost', { client });
+    this.#inBackground(this.#dispatch({ type: 'client-disconnected', client, at: this.#now() }));
+  }
+
+  async receive(connection: ClientConnection, event: string, payload: unknown): Promise<Ack> {
+    try {
+      if (!Object.hasOwn(clientEventSchemas, event)) {
+        throw new FederationError('event-unknown', 'There is no such event.', { field: 'event', expected: Object.keys(clientEventSchemas).join(', '), got: event.slice(0, 64), next: 'See docs/protocol.md.' });
+      }
+      if (!this.#running || this.#closed) throw new FederationError('capacity-exceeded', 'The coordinator is starting or stopping.', { next: 'Try again in a few seconds.' });
+      const name = event as ClientEvent;
+      if (name !== 'hello' && name !== 'join') this.#sessions.of(connection); // before the payload is looked at
+      const parsed = clientEventSchemas[name].safeParse(payload);
+      if (!parsed.success) throw malformedMessage(name, parsed.error);
+      return { ok: true, ...(await this.#handle(connection, name, parsed.data)) };
+    } catch (error) {
+      return { ok: false, problem: this.#problemFor(connection, error) };
+    }
+  }
+
+  #problemFor(connection: ClientConnection, error: unknown) {
+    if (!(error instanceof FederationError) || error.fault === 'internal') this.#deps.logger.error({ err: error }, 'a message could not be handled');
+    if (error instanceof FederationError && error.code === 'disk-full') this.#giveUp(error);
+    const needsRound = error instanceof FederationError && (error.code === 'round-closed' || error.code === 'round-unknown' || error.code === 'not-in-cohort');
+    const problem = toProblem(error, needsRound ? { nextRound: nextRoundFor(this.#state, this.#sessions.of(connection).client) } : {});
+    this.#emit('problem-sent', { code: problem.code });
+    return problem;
+  }
+
+  async #handle(connection: ClientConnection, event: ClientEvent, message: unknown): Promise<object> {
+    switch (event) {
+      case 'hello':
+        return this.#sessions.hello(connection, message as ClientMessage<'hello'>);
+      case 'join':
+        return this.#onJoin(connection, message as ClientMessage<'join'>);
+      case 'upload-begin':
+        return this.#onUploadBegin(this.#sessions.of(connection), message as ClientMessage<'upload-begin'>);
+      case 'upload-chunk': {
+        const { upload, offset, data } = message as ClientMessage<'upload-chunk'>;
+        return { offset: this.#uploads.chunk(this.#sessions.of(connection).client, upload, offset, data) };
+      }
+      case 'upload-end':
+        return this.#onUploadEnd(this.#sessions.of(connection), message as ClientMessage<'upload-end'>);
+      case 'decline': {
+        const { round, code } = message as ClientMessage<'decline'>;
+        await this.#decline(this.#sessions.of(connection).client, round, code);
+        return {};
+      }
+      case 'leave': {
+        const { client } = this.#sessions.of(connection);
+        this.#emit('client-left', { client });
+        await this.#dispatch({ type: 'client-left', client, at: this.#now() });
+        return {};
+      }
+      default:
+        return unreachable(event);
+    }
+  }
+
+  async resource(path: string, sessionToken: string | undefined): Promise<{ readonly contentType: string; readonly body: Uint8Array }> {
+    if (path === '/task') return { contentType: 'application/json', body: utf8(JSON.stringify(this.taskDocument)) };
+    const frame = (body: Uint8Array | undefined) => {
+      if (body === undefined) throw new FederationError('not-found', 'There is nothing at this path.', { field: 'path' });
+      return { contentType: 'application/octet-stream', body };
+    };
+    const isOpen = this.#deps.admission.mode === 'open';
+    if (!isOpen && !(sessionToken !== undefined && this.#sessions.hasToken(sessionToken))) {
+      throw new FederationError('not-authenticated', 'This resource needs the session token of a client that has joined.', { field: 'Authorization', next: 'Join first, and send Authorization: Bearer SESSIONTOKEN.' });
+    }
+    if (path === '/transfer-set') return frame(this.#transferFrame);
+    if (path === '/finished/soft-labels') return frame(await this.#files.labels('finished'));
+    const match = /^\/rounds\/([1-9][0-9]{0,9})\/soft-labels$/.exec(path);
+    return frame(match === null ? undefined : await this.#files.labels(Number(match[1]) as RoundId));
+  }
+
+  // --- messages ---
+
+  async #onJoin(connection: ClientConnection, message: ClientMessage<'join'>): Promise<ClientAckWire<'join'>> {
+    const session = this.#sessions.join(connection, message);
+    const { client } = session;
+    this.#emit('client-joined', { client, connected: this.#sessions.all().length });
+    await this.#dispatch({ type: 'client-connected', client, at: this.#now() });
+    const { current } = this.#state;
+    const isAsked = pendingForClient(current, client);
+    const finished = current.phase === 'finished' ? await this.#files.finished() : undefined;
+    if (current.phase === 'gathering') {
+      const needed = this.#state.nextRound === 1 ? this.#policy.minClients : this.#policy.quorum;
+      this.#emit('waiting', { connected: connectedClients(this.#state).length, needed });
+    }
+    return {
+      clientId: client,
+      sessionToken: session.token,
+      nextRound: nextRoundFor(this.#state, client),
+      round: isAsked ? (this.#announcement?.signed ?? null) : null,
+      finished: finished?.signed ?? null,
+    };
+  }
+
+  #onUploadBegin(session: Session, message: ClientMessage<'upload-begin'>): ClientAckWire<'upload-begin'> {
+    const { verdict } = judgeContribution(this.#state, { client: session.client, ...message });
+    if (verdict === 'duplicate') return { accepted: true, duplicate: true };
+    return this.#uploads.begin(session.client, message, envelopeBytes(this.#frameLength()));
+  }
+
+  async #onUploadEnd(session: Session, message: ClientMessage<'upload-end'>): Promise<ClientAckWire<'upload-end'>> {
+    const { client } = session;
+    const { round, stage, digest, envelope } = this.#uploads.complete(client, message.upload);
+    // Judged twice: here before the costly checks, and again in the queue, where the state cannot change in between.
+    if (judgeContribution(this.#state, { client, round, stage, digest }).verdict === 'accept') {
+      const context = this.#envelopeContext(round, stage);
+      verifyEnvelope(envelope, context, session.publicKey, this.#frameLength());
+      const keys = await this.#files.boxKeys(round, this.#deps.random);
+      readContribution(openEnvelope(envelope, context, session.publicKey, keys.secretKey), this.#shape());
+    }
+    const duplicate = await this.#exclusive(async () => {
+      if (judgeContribution(this.#state, { client, round, stage, digest }).verdict === 'duplicate') return true;
+      await this.#files.putContribution(round, client, envelope);
+      await this.#apply({ type: 'contribution-stored', client, round, stage, digest, at: this.#now() });
+      this.#emit('contribution', { round, client, bytes: envelope.length, contributions: this.#contributionCount() });
+      return false;
+    });
+    this.#uploads.drop(client);
+    return { accepted: true, duplicate };
+  }
+
+  #contributionCount(): number {
+    const { current } = this.#state;
+    return current.phase === 'collecting' ? current.received.length : current.phase === 'aggregating' ? current.survivors.length : 0;
+  }
+
+  async #decline(client: ClientId, round: RoundId, code: string): Promise<void> {
+    this.#emit('client-declined', { client, round, code });
+    await this.#dispatch({ type: 'client-declined', client, round, at: this.#now() });
+  }
+
+  // --- the queue ---
+
+  /** Runs `work` after everything queued before it; no event is applied meanwhile. */
+  #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(() => {
+      if (this.#closed) throw new FederationError('capacity-exceeded', 'The coordinator is stopping.', { next: 'Try again in a few seconds.' });
+      return work();
+    });
+    this.#queue = result.catch(() => undefined);
+    return result;
+  }
+
+  #dispatch(event: RoundEvent): Promise<void> {
+    return this.#exclusive(() => this.#apply(event));
+  }
+
+  /** Journals, applies, performs. Only from within the queue. */
+  async #apply(event: RoundEvent): Promise<void> {
+    const { state, effects } = transition(this.#state, event, this.#policy);
+    if (state === this.#state && effects.length === 0) return;
+    try {
+      await this.#deps.store.append(journal, event);
+    } catch (error) {
+      this.#giveUp(error);
+      throw error;
+    }
+    this.#state = state;
+    for (const effect of effects) this.#perform(effect);
+  }
+
+  /** Without a journal there is no safe next step: stop, leaving the run as it is on disk. */
+  #giveUp(error: unknown): void {
+    this.#closed = true;
+    for (const timer of this.#timers) timer.cancel();
+    this.#rejectFinished(error instanceof Error ? error : new Error(String(error)));
+  }
+
+  #inBackground(work: Promise<unknown>): void {
+    work.catch((error: unknown) => {
+      if (!this.#closed) this.#deps.logger.error({ err: error }, 'background work failed');
+    });
+  }
+
+  // --- effects ---
+
+  #perform(effect: RoundEffect): void {
+    switch (effect.type) {
+      case 'start-timer':
+        this.#startTimer(effect);
+        break;
+      case 'open-round':
+        this.#inBackground(this.#reporting(effect.round, () => this.#openRound(effect.round, effect.cohort, effect.previous)));
+        break;
+      case 'announce':
+        this.#openedAt = this.#deps.clock.now();
+        for (const client of effect.clients) this.#inBackground(this.#announce(client, effect.round));
+        break;
+      case 'open-stage':
+        break; // fdp/1 has one stage; secure aggregation publishes the next stage's messages here
+      case 'aggregate':
+        this.#inBackground(this.#reporting(effect.round, () => this.#aggregate(effect.round, effect.survivors)));
+        break;
+      case 'close-round':
+        this.#inBackground(this.#closeRound(effect));
+        break;
+      case 'finish':
+        this.#inBackground(this.#finish(effect.reason));
+        break;
+      default:
+        unreachable(effect);
+    }
+  }
+
+  #startTimer({ timer, at }: Extract<RoundEffect, { type: 'start-timer' }>): void {
+    const running = this.#deps.clock.schedule(at - this.#deps.clock.now(), () => {
+      this.#timers.delete(running);
+      if (!this.#closed) this.#inBackground(this.#dispatch({ type: 'timer-fired', timer, at: this.#now() }));
+    });
+    this.#timers.add(running);
+  }
+
+  /** Runs an effect's work; what goes wrong fails the round, not the process. */
+  async #reporting(round: RoundId, work: () => Promise<RoundEvent>): Promise<void> {
+    let event: RoundEvent;
+    try {
+      event = await work();
+    } catch (error) {
+      if (this.#closed) return;
+      const code: ProblemCode = error instanceof FederationError ? error.code : 'internal';
+      this.#deps.logger.error({ err: error, round }, 'the round failed');
+      if (code === 'disk-full') {
+        this.#giveUp(error);
+        return;
+      }
+      event = { type: 'round-failed', round, code, at: this.#now() };
+    }
+    if (!this.#closed) await this.#dispatch(event);
+  }
+
+  async #openRound(round: RoundId, cohort: readonly ClientId[], previous: Digest | null): Promise<RoundEvent> {
+    const { config, identity, random, transferSet } = this.#deps;
+    let announcement = await this.#files.announcement(round);
+    if (announcement === undefined) {
+      const query = sampleTransferBatch(transferSet.count, this.#release.rows, deriveSeed(config.seed, 'transfer-batch', round));
+      const labels = await this.#deps.teacher.labels(query);
+      const keys = await this.#files.boxKeys(round, random);
+      const signed = signDocument(
+        'round',
+        {
+          protocol: protocolVersion,
+          task: config.task,
+          taskDigest: this.#taskDigest,
+          round,
+          previous,
+          trustMode: config.privacy.trustMode,
+          stages: this.#policy.stages,
+          boxKey: toBase64(keys.publicKey),
+          query: { ...encodeIndices(query) },
+          labels: labels === undefined ? null : await this.#publishLabels(round, labels),
+          release: this.#release as unknown as Json,
+          encoding: config.aggregation.encoding,
+          cohort: { size: cohort.length, quorum: this.#policy.quorum },
+          releases: this.#policy.maxReleases ?? this.#policy.rounds,
+          deadlineMs: this.#policy.stageDeadlineMs,
+        },
+        identity,
+      );
+      await this.#files.putAnnouncement(round, signed);
+      announcement = (await this.#files.announcement(round))!;
+    }
+    this.#announcement = announcement;
+    this.#emit('round-opened', { round, cohort: cohort.length, queried: announcement.document.query.count, labels: announcement.document.labels?.count ?? 0 });
+    return { type: 'round-opened', round, transcript: announcement.transcript, at: this.#now() };
+  }
+
+  async #publishLabels(of: RoundId | 'finished', labels: SoftLabels): Promise<SoftLabelsRef> {
+    const frame = encodePredictions(labels.matrix, labels.kind, 'float32');
+    await this.#files.putLabels(of, frame);
+    return { digest: digestOf(frame), kind: labels.kind, ...encodeIndices(labels.indices) };
+  }
+
+  async #announce(client: ClientId, round: RoundId): Promise<void> {
+    const session = this.#sessions.forClient(client);
+    const announcement = this.#announcement;
+    if (session === undefined || announcement?.document.round !== round) return; // it gets the announcement when it joins again
+    try {
+      await session.connection.send('round', announcement.signed);
+    } catch (error) {
+      if (!(error instanceof FederationError)) throw error;
+      if (error.code === 'disconnected') return;
+      if (error.code === 'deadline-exceeded') session.connection.close();
+      else await this.#decline(client, round, error.code);
+    }
+  }
+
+  async #aggregate(round: RoundId, survivors: readonly Contribution[]): Promise<RoundEvent> {
+    const { config, store, teacher, random, transferSet } = this.#deps;
+    const announcement = this.#announcement?.document.round === round ? this.#announcement : await this.#files.announcement(round);
+    if (announcement === undefined) throw new FederationError('state-mismatch', `The announcement of round ${round} is gone.`, { field: 'announcement' });
+    const keys = await this.#files.boxKeys(round, random);
+    const frames: Uint8Array[] = [];
+    for (const { client, digest } of survivors) {
+      const envelope = await this.#files.contribution(round, client);
+      if (digestOf(envelope) !== digest) throw new FederationError('state-mismatch', `A stored contribution to round ${round} was changed on disk.`, { field: 'contributions' });
+      frames.push(openEnvelope(envelope, this.#envelopeContext(round, 'contribution', announcement), envelope.subarray(12, 44), keys.secretKey));
+    }
+    const consensus = combineContributions(frames, this.#shape(), config.aggregation);
+    const query = decodeIndices(announcement.document.query, transferSet.count, 'query');
+    const quality = await teacher.learn(round, query, consensus);
+    if (!this.#measuredRounds.has(round)) {
+      this.#measuredRounds.add(round);
+      await store.append(metrics, { round, cohort: announcement.document.cohort.size, contributions: survivors.length, queried: query.length, teacherAccuracy: quality.accuracy, teacherNll: quality.nll });
+    }
+    this.#emit('round-aggregated', { round, contributions: survivors.length, teacherAccuracy: quality.accuracy, seconds: (this.#deps.clock.now() - this.#openedAt) / 1000 });
+    return { type: 'round-aggregated', round, accuracy: quality.accuracy, at: this.#now() };
+  }
+
+  async #closeRound(effect: Extract<RoundEffect, { type: 'close-round' }>): Promise<void> {
+    const { round, outcome, code, contributions, cohort } = effect;
+    this.#emit(outcome === 'released' ? 'round-released' : 'round-aborted', { round, contributions, cohort: cohort.length, ...(code === null ? {} : { code }) });
+    this.#uploads.dropRoundsBefore((round + 1) as RoundId);
+    await this.#files.erase(round, cohort);
+    const { nextRound } = this.#state;
+    for (const client of cohort) {
+      const session = this.#sessions.forClient(client);
+      if (session !== undefined) this.#inBackground(this.#tell(session, 'round-closed', { round, outcome, code, contributions, nextRound }));
+    }
+  }
+
+  async #finish(reason: FinishReason): Promise<void> {
+    try {
+      let stored = await this.#files.finished();
+      if (stored === undefined) {
+        const { config, identity, transferSet, teacher } = this.#deps;
+        const everything = Uint32Array.from({ length: transferSet.count }, (_, index) => index);
+        const labels = this.#state.released > 0 ? await teacher.labels(everything) : undefined;
+        const signed = signDocument(
+          'finished',
+          { protocol: protocolVersion, task: config.task, taskDigest: this.#taskDigest, reason, rounds: this.#state.released, previous: this.#state.previous, labels: labels === undefined ? null : await this.#publishLabels('finished', labels) },
+          identity,
+        );
+        await this.#files.putFinished(signed);
+        stored = (await this.#files.finished())!;
+      }
+      this.#emit('finished', { reason, released: this.#state.released });
+      const { signed } = stored;
+      await Promise.all(this.#sessions.all().map((session) => this.#tell(session, 'finished', signed)));
+      this.#resolveFinished(reason);
+    } catch (error) {
+      this.#giveUp(error);
+    }
+  }
+
+  /** Sends a notice; a client that cannot be reached learns it when it joins again. */
+  async #tell(session: Session, event: CoordinatorEvent, payload: object): Promise<void> {
+    try {
+      await session.connection.send(event, payload);
+    } catch (error) {
+      this.#deps.logger.debug({ err: error, event }, 'a notice did not arrive');
+    }
+  }
+
+  // --- small things ---
+
+  #shape(): ContributionShape {
+    const { config } = this.#deps;
+    return { release: this.#release, encoding: config.aggregation.encoding };
+  }
+
+  #frameLength(): number {
+    return frameBytes(this.#release.mechanism === 'none' ? this.#deps.config.aggregation.encoding : 'int32', [this.#release.rows, this.#release.columns]);
+  }
+
+  #envelopeContext(round: RoundId, stage: EnvelopeContext['stage'], announcement = this.#announcement): EnvelopeContext {
+    if (announcement?.document.round !== round) throw new FederationError('round-closed', `Round ${round} takes no more contributions.`, { next: 'Wait for the next announcement.' });
+    return { taskDigest: this.#taskDigest, round, stage, transcript: announcement.transcript };
+  }
+
+  #now() {
+    return this.#deps.clock.now();
+  }
+
+  #emit(event: string, fields: object): void {
+    this.#deps.events.emit({ event, at: this.#deps.clock.now(), ...fields });
+  }
+}
+
+function digestEquals(stored: Uint8Array, digest: Digest): boolean {
+  return new TextDecoder().decode(stored) === digest;
+}
+
+/** Transfer examples of one round: a uniformly random subset, ascending. Public: it is drawn from the task's seed, not from anybody's data. */
+function sampleTransferBatch(available: number, size: number, seed: number): Uint32Array {
+  if (size >= available) return Uint32Array.from({ length: available }, (_, index) => index);
+  return new SeededGenerator(seed).permutation(available).slice(0, size).sort();
+}
+
+/** The release of every round of a task. Throws `config-invalid` when no noise meets the budget. */
+export function planTaskRelease(config: TaskConfig, transferExamples: number): ReleaseParameters {
+  const { privacy, schedule, aggregation, data } = config;
+  return planRelease({
+    mechanism: privacy.mechanism,
+    outputKind: contributionKind(aggregation.aggregator),
+    rows: Math.min(schedule.transferBatch ?? transferExamples, transferExamples),
+    columns: data.numClasses,
+    rowClippingNorm: privacy.rowClippingNorm,
+    gridStep: privacy.gridStep,
+    epsilon: privacy.epsilon,
+    delta: privacy.delta,
+    releases: schedule.rounds,
+  });
+}
+
+/** docs/protocol.md section 7. */
+function taskDocumentOf(config: TaskConfig, coordinator: string, transferSet: { readonly digest: Digest; readonly rows: number }): Json {
+  const { privacy, schedule, student, distillation } = config;
+  return {
+    protocol: protocolVersion,
+    task: config.task,
+    coordinator,
+    seed: config.seed,
+    numClasses: config.data.numClasses,
+    exampleShape: config.data.exampleShape,
+    transferSet,
+    student: { ...student, optimizer: { ...student.optimizer } },
+    distillation: { ...distillation },
+    privacy: { trustMode: privacy.trustMode, mechanism: privacy.mechanism, unit: privacy.unit, epsilon: privacy.epsilon ?? null, delta: privacy.delta, releases: schedule.rounds },
+    schedule: { rounds: schedule.rounds, minClients: schedule.minClients, quorum: schedule.quorum, roundDeadlineMs: schedule.roundDeadlineSeconds * 1000 },
+    admission: config.admission.mode,
+  };
+}

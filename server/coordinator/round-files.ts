@@ -1,0 +1,89 @@
+/** What the coordinator keeps of each round, by name in its store, and what it erases when the round is over. */
+import { boxKeysFromSecret, generateBoxKeys, type BoxKeys } from '../../shared/crypto/sealed-box.ts';
+import { FederationError } from '../../shared/errors.ts';
+import type { DurableStore } from '../../shared/ports/durable-store.ts';
+import type { RandomSource } from '../../shared/ports/random-source.ts';
+import { FinishedDocumentSchema, RoundDocumentSchema, type FinishedDocument, type RoundDocument } from '../../shared/protocol/messages.ts';
+import { openDocument, SignedDocumentSchema, type SignedDocument } from '../../shared/protocol/signed-document.ts';
+import { fromUtf8, utf8 } from '../../shared/types/bytes.ts';
+import type { ClientId, Digest, RoundId } from '../../shared/types/ids.ts';
+
+/** An announcement as it was signed, with what it says. */
+export interface Announcement {
+  readonly signed: SignedDocument;
+  readonly document: RoundDocument;
+  readonly transcript: Digest;
+}
+
+const folder = (round: RoundId) => `rounds/${round}`;
+
+export class RoundFiles {
+  readonly #store: DurableStore;
+  readonly #publicKey: Uint8Array;
+
+  /** `publicKey`: the coordinator's own identity, whose signature stored documents must have. */
+  constructor(store: DurableStore, publicKey: Uint8Array) {
+    this.#store = store;
+    this.#publicKey = publicKey;
+  }
+
+  async announcement(round: RoundId): Promise<Announcement | undefined> {
+    const signed = await this.#document(`${folder(round)}/announcement`);
+    if (signed === undefined) return undefined;
+    const { value, hash } = openDocument('round', signed, this.#publicKey, RoundDocumentSchema);
+    return { signed, document: value, transcript: hash };
+  }
+
+  putAnnouncement(round: RoundId, signed: SignedDocument): Promise<void> {
+    return this.#store.putBlob(`${folder(round)}/announcement`, utf8(JSON.stringify(signed)));
+  }
+
+  async finished(): Promise<{ readonly signed: SignedDocument; readonly document: FinishedDocument } | undefined> {
+    const signed = await this.#document('finished');
+    return signed === undefined ? undefined : { signed, document: openDocument('finished', signed, this.#publicKey, FinishedDocumentSchema).value };
+  }
+
+  putFinished(signed: SignedDocument): Promise<void> {
+    return this.#store.putBlob('finished', utf8(JSON.stringify(signed)));
+  }
+
+  /** Frame of soft labels: of a round, or of the end. */
+  labels(of: RoundId | 'finished'): Promise<Uint8Array | undefined> {
+    return this.#store.getBlob(of === 'finished' ? 'finished-labels' : `${folder(of)}/soft-labels`);
+  }
+
+  putLabels(of: RoundId | 'finished', frame: Uint8Array): Promise<void> {
+    return this.#store.putBlob(of === 'finished' ? 'finished-labels' : `${folder(of)}/soft-labels`, frame);
+  }
+
+  /** The round's box keys, made on the first call and the same ones after a restart. */
+  async boxKeys(round: RoundId, random: RandomSource): Promise<BoxKeys> {
+    const name = `${folder(round)}/box-secret`;
+    const stored = await this.#store.getBlob(name);
+    if (stored !== undefined) return boxKeysFromSecret(stored);
+    const keys = generateBoxKeys(random);
+    await this.#store.putBlob(name, keys.secretKey);
+    return keys;
+  }
+
+  putContribution(round: RoundId, client: ClientId, envelope: Uint8Array): Promise<void> {
+    return this.#store.putBlob(`${folder(round)}/contributions/${client}`, envelope);
+  }
+
+  async contribution(round: RoundId, client: ClientId): Promise<Uint8Array> {
+    const envelope = await this.#store.getBlob(`${folder(round)}/contributions/${client}`);
+    if (envelope === undefined) throw new FederationError('state-mismatch', `The journal counts a contribution to round ${round} whose file is gone.`, { field: 'contributions', next: 'Restore the run folder, or start a new run.' });
+    return envelope;
+  }
+
+  /** Erases what would open or hold individual contributions of a round that is over. */
+  async erase(round: RoundId, clients: readonly ClientId[]): Promise<void> {
+    await this.#store.deleteBlob(`${folder(round)}/box-secret`);
+    for (const client of clients) await this.#store.deleteBlob(`${folder(round)}/contributions/${client}`);
+  }
+
+  async #document(name: string): Promise<SignedDocument | undefined> {
+    const bytes = await this.#store.getBlob(name);
+    return bytes === undefined ? undefined : SignedDocumentSchema.parse(JSON.parse(fromUtf8(bytes)));
+  }
+}

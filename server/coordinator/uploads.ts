@@ -1,0 +1,104 @@
+/**
+ * Chunked, resumable uploads (docs/protocol.md section 12): bytes in memory until an envelope is whole. Each client has at most one; memory is
+ * bounded by the announced size before anything is allocated, and by a total.
+ */
+import { digestOf } from '../../shared/crypto/digest.ts';
+import { FederationError } from '../../shared/errors.ts';
+import { toHex } from '../../shared/types/bytes.ts';
+import type { RandomSource } from '../../shared/ports/random-source.ts';
+import type { StageName } from '../../shared/protocol/messages.ts';
+import type { ClientId, Digest, RoundId } from '../../shared/types/ids.ts';
+
+interface Upload {
+  readonly id: string;
+  readonly client: ClientId;
+  readonly round: RoundId;
+  readonly stage: StageName;
+  readonly digest: Digest;
+  readonly bytes: Uint8Array;
+  received: number;
+}
+
+/** A whole envelope with the digest that was announced for it. */
+export interface CompleteUpload {
+  readonly round: RoundId;
+  readonly stage: StageName;
+  readonly digest: Digest;
+  readonly envelope: Uint8Array;
+}
+
+export class Uploads {
+  readonly #byClient = new Map<ClientId, Upload>();
+  readonly #random: RandomSource;
+  readonly #maxTotalBytes: number;
+  #totalBytes = 0;
+
+  constructor(random: RandomSource, maxTotalBytes: number) {
+    this.#random = random;
+    this.#maxTotalBytes = maxTotalBytes;
+  }
+
+  /** Starts an upload, or finds the one to go on with. `expectedBytes` is what this round's envelopes have. */
+  begin(client: ClientId, request: { readonly round: RoundId; readonly stage: StageName; readonly bytes: number; readonly digest: Digest }, expectedBytes: number): { readonly upload: string; readonly offset: number } {
+    if (request.bytes !== expectedBytes) {
+      throw new FederationError('shape-mismatch', `An envelope of round ${request.round} has ${expectedBytes} bytes.`, { field: 'bytes', expected: String(expectedBytes), got: String(request.bytes), next: 'Predict exactly the queried examples.' });
+    }
+    const existing = this.#byClient.get(client);
+    if (existing?.digest === request.digest && existing.round === request.round && existing.stage === request.stage) return { upload: existing.id, offset: existing.received };
+    this.drop(client);
+    if (this.#totalBytes + expectedBytes > this.#maxTotalBytes) {
+      throw new FederationError('capacity-exceeded', 'Too many uploads are under way at once.', { next: 'Try again in a few seconds.' });
+    }
+    const upload: Upload = { id: toHex(this.#random.bytes(8)), client, round: request.round, stage: request.stage, digest: request.digest, bytes: new Uint8Array(expectedBytes), received: 0 };
+    this.#byClient.set(client, upload);
+    this.#totalBytes += expectedBytes;
+    return { upload: upload.id, offset: 0 };
+  }
+
+  /** Takes the next chunk; the new offset. */
+  chunk(client: ClientId, id: string, offset: number, data: Uint8Array): number {
+    const upload = this.#find(client, id);
+    if (offset !== upload.received || offset + data.length > upload.bytes.length) {
+      throw new FederationError('upload-offset', 'This chunk does not follow the bytes that arrived before it.', {
+        field: 'offset',
+        expected: String(upload.received),
+        got: `${offset} with ${data.length} bytes of ${upload.bytes.length}`,
+        next: 'Go on at the expected offset.',
+      });
+    }
+    upload.bytes.set(data, offset);
+    upload.received += data.length;
+    return upload.received;
+  }
+
+  /** The whole envelope, checked against its digest. The upload stays until `drop`, so that a failed `upload-end` can be repeated. */
+  complete(client: ClientId, id: string): CompleteUpload {
+    const upload = this.#find(client, id);
+    if (upload.received !== upload.bytes.length) {
+      throw new FederationError('upload-offset', 'The upload is not complete.', { field: 'offset', expected: String(upload.bytes.length), got: String(upload.received), next: 'Send the remaining chunks first.' });
+    }
+    if (digestOf(upload.bytes) !== upload.digest) {
+      this.drop(client);
+      throw new FederationError('upload-digest', 'The bytes that arrived do not have the announced digest.', { field: 'digest', next: 'Start the upload again.' });
+    }
+    return { round: upload.round, stage: upload.stage, digest: upload.digest, envelope: upload.bytes };
+  }
+
+  drop(client: ClientId): void {
+    const upload = this.#byClient.get(client);
+    if (upload === undefined) return;
+    this.#totalBytes -= upload.bytes.length;
+    this.#byClient.delete(client);
+  }
+
+  /** Drops everything of rounds that are over. */
+  dropRoundsBefore(round: RoundId): void {
+    for (const upload of [...this.#byClient.values()]) if (upload.round < round) this.drop(upload.client);
+  }
+
+  #find(client: ClientId, id: string): Upload {
+    const upload = this.#byClient.get(client);
+    if (upload?.id === id) return upload;
+    throw new FederationError('upload-unknown', 'There is no such upload; it was dropped, or the coordinator was restarted.', { field: 'upload', next: 'Send upload-begin again.' });
+  }
+}

@@ -1,0 +1,174 @@
+/**
+ * A network in memory: the same coordinator and participants as over sockets, with latency and faults in the time of a clock. Payloads are cloned
+ * on the way, so that neither side can see the other's objects.
+ */
+import { FederationError } from '../../shared/errors.ts';
+import type { Clock } from '../../shared/ports/clock.ts';
+import type { ClientConnection, Connector, CoordinatorConnection, CoordinatorEndpoint } from '../../shared/ports/transport.ts';
+import { ackDeadlineMs } from '../../shared/protocol/limits.ts';
+import { AckSchema, type Ack, type ClientEvent, type CoordinatorEvent } from '../../shared/protocol/messages.ts';
+import { fromProblem } from '../../shared/protocol/problems.ts';
+
+export interface MessageInFlight {
+  readonly direction: 'to-coordinator' | 'to-client';
+  readonly kind: 'event' | 'ack' | 'frame';
+  readonly event: string;
+  /** Payload bytes: of the binary parts and of the rest as JSON. */
+  readonly bytes: number;
+}
+
+/** What happens to one message on the way. */
+export interface Fate {
+  readonly delayMs: number;
+  /** Never arrives. */
+  readonly isLost?: boolean;
+  /** Arrives twice (events only). */
+  readonly isDuplicated?: boolean;
+  /** The connection breaks instead. */
+  readonly breaksConnection?: boolean;
+}
+
+export type Network = (message: MessageInFlight) => Fate;
+
+/** Every message arrives after this time. */
+export function steadyNetwork(latencyMs: number): Network {
+  return () => ({ delayMs: latencyMs });
+}
+
+/** Bytes moved by one client, as seen from it. */
+export interface Traffic {
+  bytesUp: number;
+  bytesDown: number;
+}
+
+let nextConnection = 1;
+
+/** A connector to a coordinator in this process. `isUp` says whether the coordinator can be reached now. */
+export function memoryConnector(options: { readonly endpoint: () => CoordinatorEndpoint | undefined; readonly clock: Clock; readonly network: Network; readonly traffic?: Traffic }): Connector {
+  return {
+    connect: () => {
+      const endpoint = options.endpoint();
+      if (endpoint === undefined) return Promise.reject(new FederationError('unreachable', 'The coordinator does not answer.', { next: 'Check that it runs.' }));
+      return Promise.resolve(new MemoryLink(endpoint, options).clientSide);
+    },
+  };
+}
+
+class MemoryLink {
+  readonly clientSide: CoordinatorConnection;
+  readonly #serverSide: ClientConnection;
+  readonly #endpoint: CoordinatorEndpoint;
+  readonly #clock: Clock;
+  readonly #network: Network;
+  readonly #traffic: Traffic;
+  readonly #pending = new Set<(error: FederationError) => void>();
+  #onEvent: ((event: string, payload: unknown) => Promise<Ack>) | undefined;
+  #onDisconnect: ((reason: string) => void) | undefined;
+  #isOpen = true;
+
+  constructor(endpoint: CoordinatorEndpoint, { clock, network, traffic }: { readonly clock: Clock; readonly network: Network; readonly traffic?: Traffic }) {
+    this.#endpoint = endpoint;
+    this.#clock = clock;
+    this.#network = network;
+    this.#traffic = traffic ?? { bytesUp: 0, bytesDown: 0 };
+    this.clientSide = {
+      request: (event: ClientEvent, payload: object) => this.#exchange('to-coordinator', event, payload, (copy) => endpoint.receive(this.#serverSide, event, copy)),
+      fetchFrame: (path, sessionToken, maxBytes) => this.#fetch(path, sessionToken, maxBytes),
+      onEvent: (handler) => (this.#onEvent = handler),
+      onDisconnect: (handler) => (this.#onDisconnect = handler),
+      close: () => {
+        this.#break('closed by the client', false);
+        return Promise.resolve();
+      },
+    };
+    this.#serverSide = {
+      id: `memory-${nextConnection++}`,
+      send: async (event: CoordinatorEvent, payload: object) => {
+        await this.#exchange('to-client', event, payload, (copy) => this.#onEvent?.(event, copy) ?? new Promise(() => undefined));
+      },
+      close: () => this.#break('closed by the coordinator', true),
+    };
+    endpoint.connected(this.#serverSide);
+  }
+
+  /** Sends a message one way and its acknowledgement the other; each meets its own fate. */
+  #exchange(direction: MessageInFlight['direction'], event: string, payload: object, deliver: (copy: unknown) => Promise<Ack>): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      if (!this.#isOpen) {
+        reject(disconnected());
+        return;
+      }
+      const settle = (action: () => void) => {
+        this.#pending.delete(fail);
+        deadline.cancel();
+        action();
+      };
+      const fail = (error: FederationError) => settle(() => reject(error));
+      this.#pending.add(fail);
+      const deadline = this.#clock.schedule(ackDeadlineMs, () => fail(new FederationError('deadline-exceeded', `No answer to ${event} in time.`, { field: event })));
+      const back = direction === 'to-coordinator' ? 'to-client' : 'to-coordinator';
+      this.#carry({ direction, kind: 'event', event, bytes: payloadBytes(payload) }, () => {
+        void deliver(structuredClone(payload)).then((ack) => {
+          this.#carry({ direction: back, kind: 'ack', event, bytes: payloadBytes(ack) }, () => {
+            const parsed = AckSchema.safeParse(structuredClone(ack));
+            if (!parsed.success) fail(new FederationError('message-malformed', `The answer to ${event} is malformed.`));
+            else if (parsed.data.ok) settle(() => resolve(parsed.data));
+            else fail(fromProblem(parsed.data.problem));
+          });
+        });
+      });
+    });
+  }
+
+  async #fetch(path: string, sessionToken: string, maxBytes: number): Promise<Uint8Array> {
+    if (!this.#isOpen) throw disconnected();
+    const { body } = await this.#endpoint.resource(path, sessionToken);
+    if (body.length > maxBytes) throw new FederationError('message-too-large', `The answer of ${body.length} bytes is over the limit of ${maxBytes}.`, { field: path });
+    return new Promise((resolve, reject) => {
+      this.#pending.add(reject);
+      this.#carry({ direction: 'to-client', kind: 'frame', event: path, bytes: body.length }, () => {
+        this.#pending.delete(reject);
+        resolve(body.slice());
+      });
+    });
+  }
+
+  #carry(message: MessageInFlight, arrive: () => void): void {
+    const fate = this.#network(message);
+    if (message.direction === 'to-coordinator') this.#traffic.bytesUp += message.bytes;
+    else this.#traffic.bytesDown += message.bytes;
+    if (fate.breaksConnection) {
+      this.#clock.schedule(fate.delayMs, () => this.#break('the connection was lost', true));
+      return;
+    }
+    if (fate.isLost) return;
+    const deliver = () => {
+      if (this.#isOpen) arrive();
+    };
+    this.#clock.schedule(fate.delayMs, deliver);
+    if (fate.isDuplicated && message.kind === 'event') this.#clock.schedule(fate.delayMs, deliver);
+  }
+
+  #break(reason: string, tellClient: boolean): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    for (const fail of [...this.#pending]) fail(disconnected());
+    this.#pending.clear();
+    this.#endpoint.disconnected(this.#serverSide);
+    if (tellClient) this.#onDisconnect?.(reason);
+  }
+}
+
+function disconnected(): FederationError {
+  return new FederationError('disconnected', 'The connection was lost.');
+}
+
+function payloadBytes(payload: object): number {
+  let binary = 0;
+  const text = JSON.stringify(payload, (_key, value: unknown) => {
+    if (!(value instanceof Uint8Array)) return value;
+    binary += value.length;
+    return null;
+  });
+  return binary + text.length;
+}
