@@ -5,8 +5,12 @@ import type { z } from 'zod';
 
 type Task = z.infer<typeof TaskConfigSchema>;
 
-/** Most values (transfer examples times classes) one noised contribution may have: 64 MiB as int32 on the wire. */
-export const MAX_NOISED_VALUES = 2 ** 24;
+/**
+ * Most bytes of values in one contribution: what fits into an envelope of 64 MiB with its header and seal
+ * (`maxEnvelopeBytes` in protocol/limits.ts, which imports this layer and not the other way round).
+ */
+export const MAX_CONTRIBUTION_BYTES = 64 * 1024 * 1024 - 4096;
+const bytesPerValue = { float32: 4, float16: 2, uint8: 1 } as const;
 
 /** How many examples a source gives, where that is known without reading it. */
 function knownSize(source: DataSource): number | undefined {
@@ -83,14 +87,17 @@ export const taskRules: readonly ConfigRule<Task>[] = [
     },
   },
   {
-    reads: ['privacy.mechanism', 'schedule.transferBatch', 'transferSet', 'data.numClasses'],
-    check({ privacy, schedule, transferSet, data }) {
-      if (privacy === undefined || privacy.mechanism === 'none' || schedule === undefined || transferSet === undefined || data === undefined) return undefined;
+    reads: ['privacy.mechanism', 'aggregation.encoding', 'schedule.transferBatch', 'transferSet', 'data.numClasses'],
+    check({ privacy, aggregation, schedule, transferSet, data }) {
+      if (privacy === undefined || aggregation === undefined || schedule === undefined || transferSet === undefined || data === undefined) return undefined;
       const batch = schedule.transferBatch ?? knownSize(transferSet);
-      if (batch === undefined || batch * data.numClasses <= MAX_NOISED_VALUES) return undefined;
+      // Noised predictions are always 32-bit integers.
+      const bytes = privacy.mechanism === 'none' ? bytesPerValue[aggregation.encoding] : 4;
+      const most = Math.floor(MAX_CONTRIBUTION_BYTES / (bytes * data.numClasses));
+      if (batch === undefined || batch <= most) return undefined;
       return {
-        path: 'schedule.transferBatch', expected: `at most ${Math.floor(MAX_NOISED_VALUES / data.numClasses)} examples with ${data.numClasses} classes, because privacy.mechanism is ${privacy.mechanism}`,
-        got: `${batch}`, hint: 'every noised value costs budget: query fewer examples a round',
+        path: 'schedule.transferBatch', expected: `at most ${most} examples with ${data.numClasses} classes, so that a contribution fits into 64 MiB`,
+        got: `${batch}`, hint: privacy.mechanism === 'none' ? 'query fewer examples a round' : 'query fewer examples a round: every noised value also costs budget',
       };
     },
   },

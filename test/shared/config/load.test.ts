@@ -121,6 +121,7 @@ describe('rules between keys', () => {
     ['a batch larger than the set', { transferSet: { source: 'mnist', size: 100 }, schedule: { transferBatch: 101 } }, { path: 'schedule.transferBatch', got: '101' }],
     ['a batch larger than what MNIST has left', { transferSet: { source: 'mnist', split: 'test', offset: 9000 }, schedule: { transferBatch: 1001 } }, { path: 'schedule.transferBatch', got: '1001' }],
     ['a noised matrix that no client can send', { data: { numClasses: 1000, exampleShape: [28, 28, 1] }, privacy: noised }, { path: 'schedule.transferBatch', got: '60000' }],
+    ['the same without noise', { data: { numClasses: 1000, exampleShape: [28, 28, 1] } }, { path: 'schedule.transferBatch', got: '60000' }],
     ['patience without an evaluation set', { schedule: { convergencePatience: 2 } }, { path: 'schedule.convergencePatience', got: '2' }],
     ['an evaluation set without labels', { evaluationSet: { source: 'csv', path: 'a.csv' } }, { path: 'evaluationSet.labelColumn' }],
   ])('refuse %s', (_, sections, expected) => {
@@ -135,6 +136,7 @@ describe('rules between keys', () => {
     ['a baseline in the clear', { privacy: { trustMode: 'clear' } }],
     ['FedMD as published', { aggregation: { aggregator: 'meanLogits' }, distillation: { loss: 'logitMae' }, teacher: { kind: 'consensus' } }],
     ['a batch of the whole set', { transferSet: { source: 'mnist', size: 100 }, schedule: { transferBatch: 100 } }],
+    ['many classes in a compact encoding', { data: { numClasses: 1000, exampleShape: [28, 28, 1] }, aggregation: { encoding: 'uint8' } }],
     ['patience with an evaluation set', { schedule: { convergencePatience: 2 }, evaluationSet: { source: 'mnist', split: 'test' } }],
   ])('allow %s', (_, sections) => {
     expect(mistakesWith(sections)).toEqual([]);
