@@ -1,0 +1,70 @@
+/** A scenario: a task, its simulated clients and the network between them, in one YAML file (docs/simulate.md). */
+import { z } from 'zod';
+import { parseYaml } from '../shared/config/load.ts';
+import { PartitionSchema } from '../shared/config/partition-config.ts';
+import { DataSourceSchema, TaskConfigSchema, type TaskConfig } from '../shared/config/task-config.ts';
+import { taskRules } from '../shared/config/task-rules.ts';
+import { FederationError } from '../shared/errors.ts';
+
+const GroupSchema = z.strictObject({
+  /** How many clients are alike. */
+  count: z.int().min(1).max(10_000),
+  /** A name from the model zoo. */
+  model: z.string().min(1),
+  /** Virtual milliseconds of one training step on these clients' devices. */
+  stepMs: z.number().min(0).max(60_000).default(5),
+});
+
+export const ScenarioSchema = z.strictObject({
+  scenario: z.string().regex(/^[a-z0-9][a-z0-9_-]{0,63}$/, 'expected 1 to 64 characters of a-z, 0-9, - and _'),
+  task: TaskConfigSchema,
+  clients: z.strictObject({
+    groups: z.array(GroupSchema).min(1).max(100),
+    /** Labelled examples that are split over the clients. */
+    data: DataSourceSchema,
+    partition: PartitionSchema.prefault({ kind: 'iid' }),
+    /** Labelled examples on which every client measures its own student; nothing of it is sent. */
+    testSet: DataSourceSchema.optional(),
+    /** Also train each client's student without the federation, as a baseline. */
+    baseline: z.boolean().default(true),
+  }),
+  network: z
+    .strictObject({
+      /** One-way delay of every message. */
+      latencyMs: z.number().min(0).max(60_000).default(20),
+      /** Bytes a second of each client's link; 0 = unlimited. */
+      bytesPerSecond: z.number().min(0).default(0),
+      /** Probability that a message is lost. */
+      lossRate: z.number().min(0).max(0.9).default(0),
+      /** Probability that a message breaks its connection; the client reconnects. */
+      breakRate: z.number().min(0).max(0.9).default(0),
+    })
+    .prefault({}),
+});
+export type Scenario = Omit<z.infer<typeof ScenarioSchema>, 'task'> & { readonly task: TaskConfig };
+
+/** Number of clients in all groups. */
+export function clientCount(scenario: Pick<Scenario, 'clients'>): number {
+  return scenario.clients.groups.reduce((sum, group) => sum + group.count, 0);
+}
+
+/** Throws `config-invalid` with every mistake. */
+export function parseScenario(text: string, fileName: string): Scenario {
+  const scenario = parseYaml(ScenarioSchema, text, fileName, taskRules.map((rule) => ({
+    reads: rule.reads.map((path) => `task.${path}`),
+    check: (config) => {
+      const problem = config.task === undefined ? undefined : rule.check(config.task);
+      return problem && { ...problem, path: `task.${problem.path}` };
+    },
+  }))) as Scenario;
+  const clients = clientCount(scenario);
+  if (scenario.task.schedule.minClients > clients) {
+    throw new FederationError('config-invalid', `${fileName}: the task waits for more clients than the scenario has.`, {
+      field: 'task.schedule.minClients',
+      expected: `at most ${clients}`,
+      got: String(scenario.task.schedule.minClients),
+      next: 'Lower task.schedule.minClients, or raise the counts in clients.groups.',
+    });
+  }
+  return scenario;
+}
