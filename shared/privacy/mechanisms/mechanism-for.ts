@@ -1,0 +1,21 @@
+/** From the parameters in a signed manifest to the mechanism that carries them out. */
+import { unreachable } from '../../errors.ts';
+import type { ReleaseParameters } from '../release.ts';
+import { gaussianMechanism } from './gaussian.ts';
+import { laplaceMechanism } from './laplace.ts';
+import type { PrivacyMechanism } from './mechanism.ts';
+import { noMechanism } from './none.ts';
+
+/** Throws `config-invalid` when the release could overflow. */
+export function mechanismFor(parameters: ReleaseParameters): PrivacyMechanism {
+  switch (parameters.mechanism) {
+    case 'none':
+      return noMechanism(parameters);
+    case 'gaussian':
+      return gaussianMechanism(parameters);
+    case 'laplace':
+      return laplaceMechanism(parameters);
+    default:
+      return unreachable(parameters);
+  }
+}

@@ -1,0 +1,254 @@
+/**
+ * One release, as the signed manifest of a round describes it: its parameters, the sensitivity they imply, the event to
+ * account for, and the plan that meets a target epsilon.
+ *
+ * Everything here follows from public parameters. Proofs of the sensitivities: docs/privacy-model.md, section 3. The
+ * unit is the client and the sensitivity is that of the WHOLE matrix: one private record changes the trained student and
+ * with it every row, so noise calibrated to one row would not be a guarantee for anybody.
+ */
+import { z } from 'zod';
+import { FederationError } from '../errors.ts';
+import type { OutputKind } from '../types/matrix.ts';
+import type { Delta } from '../types/units.ts';
+import { checkDelta } from './accountants/accountant.ts';
+import { accountantFor } from './accountants/composite-accountant.ts';
+import { roundDown } from './accountants/numerics.ts';
+import type { NeighboringRelation, ReleaseEvent } from './dp-event.ts';
+
+/** Largest matrix that is ever allocated for one release. */
+export const MAX_COORDINATES = 2 ** 26;
+/** Largest magnitude of an integer on the wire. */
+const MAX_INT32 = 2 ** 31 - 1;
+/** A Gaussian coordinate leaves +-12 sigma with probability below 2^-107. */
+const GAUSSIAN_TAIL_SIGMAS = 12;
+/** A discrete Laplace coordinate leaves +-80 scales with probability below 2^-115. */
+const LAPLACE_TAIL_SCALES = 80;
+/** Sums of squares of integers up to here are exact in float64, so the norm check on integers has no rounding error. */
+const MAX_SQUARED_NORM = 2 ** 52;
+/**
+ * Published sensitivities are this much (relative) above the mathematical bound: rows are clipped in float64, whose error
+ * for up to 1000 columns stays below 2^-42. Makes the exact integer check in `clipping.ts` impossible to trip.
+ */
+export const FLOAT_SLACK = 2 ** -36;
+
+const common = {
+  outputKind: z.enum(['probabilities', 'logits']),
+  /** Transfer examples in this release. */
+  rows: z.int().min(1).max(2 ** 20),
+  /** Classes. */
+  columns: z.int().min(1).max(1000),
+  /** L2 bound of one row, in units of the predictions. Logits only: a row of probabilities is bounded by 1 without it. */
+  rowClippingNorm: z.number().positive().max(1e6).optional(),
+  /** Grid step of the integers on the wire, in units of the predictions. */
+  gridStep: z.number().min(2 ** -24).max(1),
+};
+const noiseInteger = z.int().min(1).max(MAX_INT32);
+
+/** What a round manifest says about one release. Noise is in grid steps, and integer, so that all parties agree on it exactly. */
+export const ReleaseParametersSchema = z
+  .discriminatedUnion('mechanism', [
+    z.strictObject({ mechanism: z.literal('none'), ...common, noise: z.null() }),
+    /** `sigmaGrid`: standard deviation of the Gaussian before rounding, per coordinate. */
+    z.strictObject({ mechanism: z.literal('gaussian'), ...common, noise: z.strictObject({ sigmaGrid: noiseInteger }) }),
+    /** `scaleGrid`: the scale `b` of the discrete Laplace, `P[k] ~ exp(-|k|/b)`, per coordinate. */
+    z.strictObject({ mechanism: z.literal('laplace'), ...common, noise: z.strictObject({ scaleGrid: noiseInteger }) }),
+  ])
+  .superRefine((parameters, context) => {
+    const problem = findReleaseProblem(parameters);
+    if (problem) context.addIssue({ code: 'custom', path: [problem.field], message: `${problem.message}: expected ${problem.expected}, got ${problem.got}` });
+  });
+export type ReleaseParameters = z.infer<typeof ReleaseParametersSchema>;
+export type MechanismName = ReleaseParameters['mechanism'];
+export type GaussianRelease = Extract<ReleaseParameters, { mechanism: 'gaussian' }>;
+export type LaplaceRelease = Extract<ReleaseParameters, { mechanism: 'laplace' }>;
+export type NoiselessRelease = Extract<ReleaseParameters, { mechanism: 'none' }>;
+
+/** Largest distance between what two neighbors release before noise, in grid steps: of the whole integer matrix. */
+export interface ReleaseSensitivity {
+  readonly l2: Readonly<Record<NeighboringRelation, number>>;
+  readonly l1: Readonly<Record<NeighboringRelation, number>>;
+  /** Largest magnitude of one coordinate. */
+  readonly maxAbsolute: number;
+}
+
+/**
+ * Sensitivities in grid steps (docs/privacy-model.md, section 3). Per row: probabilities are non-negative with L1 norm
+ * <= 1, hence L2 norm <= 1; logits have L2 norm <= s, hence L1 norm <= s sqrt(columns). Rounding toward zero only shrinks.
+ */
+export function releaseSensitivity(parameters: Pick<ReleaseParameters, 'outputKind' | 'rows' | 'columns' | 'rowClippingNorm' | 'gridStep'>): ReleaseSensitivity {
+  const { rows, columns, gridStep } = parameters;
+  const rowNorm = ((parameters.outputKind === 'probabilities' ? 1 : requireRowClippingNorm(parameters)) / gridStep) * (1 + FLOAT_SLACK);
+  const l2 = rowNorm * Math.sqrt(rows);
+  if (parameters.outputKind === 'probabilities') {
+    // Two vectors with non-negative coordinates: ||g - g'||^2 = ||g||^2 + ||g'||^2 - 2<g, g'> <= 2 l2^2.
+    return { l2: { zeroOut: l2, replaceOne: Math.SQRT2 * l2 }, l1: { zeroOut: rowNorm * rows, replaceOne: 2 * rowNorm * rows }, maxAbsolute: rowNorm };
+  }
+  const l1 = rowNorm * Math.sqrt(columns) * rows;
+  return { l2: { zeroOut: l2, replaceOne: 2 * l2 }, l1: { zeroOut: l1, replaceOne: 2 * l1 }, maxAbsolute: rowNorm };
+}
+
+/** The event of sending one release. Noise multipliers are rounded down. */
+export function releaseEvent(parameters: ReleaseParameters, adjacency: NeighboringRelation): ReleaseEvent {
+  const sensitivity = releaseSensitivity(parameters);
+  switch (parameters.mechanism) {
+    case 'none':
+      return { kind: 'nonPrivate' };
+    case 'gaussian':
+      // round(g + N) with integer g is a function of the Gaussian mechanism's output (docs/privacy-model.md, section 4).
+      return { kind: 'gaussian', noiseMultiplier: roundDown(parameters.noise.sigmaGrid / sensitivity.l2[adjacency]) };
+    case 'laplace':
+      return { kind: 'laplace', noiseMultiplier: roundDown(parameters.noise.scaleGrid / sensitivity.l1[adjacency]) };
+  }
+}
+
+/** The events of one release for both relations: what a ledger entry and a statement hold. */
+export type ReleaseEvents = Readonly<Record<NeighboringRelation, ReleaseEvent>>;
+
+export function releaseEvents(parameters: ReleaseParameters): ReleaseEvents {
+  return { zeroOut: releaseEvent(parameters, 'zeroOut'), replaceOne: releaseEvent(parameters, 'replaceOne') };
+}
+
+/** Throws `config-invalid` unless the release can be computed and sent without overflow. */
+export function checkRelease(parameters: ReleaseParameters): void {
+  const problem = findReleaseProblem(parameters);
+  if (problem) throw new FederationError('config-invalid', problem.message, problem);
+}
+
+export interface ReleasePlanRequest {
+  readonly mechanism: MechanismName;
+  readonly outputKind: OutputKind;
+  readonly rows: number;
+  readonly columns: number;
+  /** Ignored for probabilities. */
+  readonly rowClippingNorm?: number | undefined;
+  readonly gridStep: number;
+  /** Target over all `releases`, replace-one. Needed unless the mechanism is `none`. */
+  readonly epsilon?: number | undefined;
+  readonly delta: number;
+  /** How many releases one client may send: rounds, and every retried round counts again. */
+  readonly releases: number;
+}
+
+/**
+ * The smallest integer noise for which `releases` releases meet (epsilon, delta), replace-one. A search over the same
+ * accountant that accounts for the run, so planning and accounting can't disagree: `accounted epsilon <= epsilon` always.
+ */
+export function planRelease(request: ReleasePlanRequest): ReleaseParameters {
+  const { mechanism, outputKind, rows, columns, gridStep, releases } = request;
+  const rowClippingNorm = outputKind === 'logits' ? requireRowClippingNorm(request) : undefined;
+  const base = { outputKind, rows, columns, gridStep, ...(rowClippingNorm === undefined ? {} : { rowClippingNorm }) };
+  if (mechanism === 'none') return parsePlan({ mechanism, ...base, noise: null });
+
+  const epsilon = request.epsilon;
+  if (epsilon === undefined || !(epsilon > 0)) {
+    throw new FederationError('config-invalid', `the ${mechanism} mechanism needs a target epsilon`, {
+      field: 'privacy.epsilon',
+      expected: 'a number > 0',
+      got: String(epsilon),
+      next: 'Set privacy.epsilon, or choose privacy.mechanism: none.',
+    });
+  }
+  checkDelta(request.delta);
+  if (!Number.isSafeInteger(releases) || releases < 1) {
+    throw new FederationError('config-invalid', 'the number of releases is not usable', { field: 'schedule.rounds', expected: 'an integer >= 1', got: String(releases) });
+  }
+  const withNoise = (noise: number): ReleaseParameters =>
+    mechanism === 'gaussian' ? { mechanism, ...base, noise: { sigmaGrid: noise } } : { mechanism, ...base, noise: { scaleGrid: noise } };
+  const isEnough = (noise: number) => {
+    const run = { kind: 'selfComposed', event: releaseEvent(withNoise(noise), 'replaceOne'), count: releases } as const;
+    return accountantFor([run], 'replaceOne').epsilon(request.delta as Delta) <= epsilon;
+  };
+  // The shape must be sound before anything is computed from it.
+  parsePlan(withNoise(1));
+  if (!isEnough(MAX_INT32)) throw new FederationError('config-invalid', `no ${mechanism} noise on 32-bit integers meets epsilon ${epsilon}`, noiseTooLarge(mechanism, 'more'));
+  let tooSmall = 0;
+  let enough = MAX_INT32;
+  while (enough - tooSmall > 1) {
+    const middle = Math.floor((tooSmall + enough) / 2);
+    if (isEnough(middle)) enough = middle;
+    else tooSmall = middle;
+  }
+  return parsePlan(withNoise(enough));
+}
+
+interface ReleaseProblem {
+  readonly field: string;
+  readonly message: string;
+  readonly expected: string;
+  readonly got: string;
+  readonly next: string;
+}
+
+function findReleaseProblem(parameters: ReleaseParameters): ReleaseProblem | undefined {
+  const { outputKind, rows, columns, rowClippingNorm } = parameters;
+  if ((outputKind === 'logits') !== (rowClippingNorm !== undefined)) {
+    return {
+      field: 'rowClippingNorm',
+      message: 'a row clipping norm belongs to logits, and only to them',
+      expected: outputKind === 'logits' ? 'a number > 0' : 'no value for probabilities',
+      got: String(rowClippingNorm),
+      next: 'Set privacy.rowClippingNorm exactly when predictions are logits.',
+    };
+  }
+  if (rows * columns > MAX_COORDINATES) {
+    return { field: 'rows', message: 'the matrix is too large', expected: `rows * columns <= ${MAX_COORDINATES}`, got: String(rows * columns), next: 'Lower schedule.transferBatch.' };
+  }
+  const { l2, maxAbsolute } = releaseSensitivity(parameters);
+  if (l2.zeroOut ** 2 > MAX_SQUARED_NORM) {
+    return {
+      field: 'gridStep',
+      message: 'the grid is too fine for an exact norm check',
+      expected: `rows * (row norm / gridStep)^2 <= ${MAX_SQUARED_NORM}`,
+      got: (l2.zeroOut ** 2).toExponential(3),
+      next: 'Raise privacy.gridStep, or lower schedule.transferBatch or privacy.rowClippingNorm.',
+    };
+  }
+  // No wrap-around: |g| + tail fits an int32, except with probability < 2^-100 per coordinate. (A wrap costs accuracy, never privacy.)
+  const largest = maxAbsolute + noiseTail(parameters);
+  if (largest > MAX_INT32) return { message: 'noised predictions would not fit 32-bit integers', ...noiseTooLarge(parameters.mechanism, largest.toExponential(3)) };
+  return undefined;
+}
+
+function noiseTail(parameters: ReleaseParameters): number {
+  switch (parameters.mechanism) {
+    case 'none':
+      return 0;
+    case 'gaussian':
+      return GAUSSIAN_TAIL_SIGMAS * parameters.noise.sigmaGrid;
+    case 'laplace':
+      return LAPLACE_TAIL_SCALES * parameters.noise.scaleGrid;
+  }
+}
+
+function noiseTooLarge(mechanism: MechanismName, got: string) {
+  const tail = mechanism === 'laplace' ? `${LAPLACE_TAIL_SCALES} scaleGrid` : `${GAUSSIAN_TAIL_SIGMAS} sigmaGrid`;
+  return {
+    field: 'gridStep',
+    expected: `largest prediction / gridStep + ${tail} <= ${MAX_INT32}`,
+    got,
+    next: 'Raise privacy.gridStep (a coarser grid), raise privacy.epsilon, or lower the rounds or schedule.transferBatch.',
+  };
+}
+
+function parsePlan(parameters: ReleaseParameters): ReleaseParameters {
+  checkRelease(parameters);
+  const result = ReleaseParametersSchema.safeParse(parameters);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  throw new FederationError('config-invalid', 'the release parameters are not valid', {
+    field: issue?.path.join('.') ?? 'release',
+    expected: issue?.message ?? 'valid release parameters',
+    next: 'Correct the privacy section of the task.',
+  });
+}
+
+function requireRowClippingNorm(parameters: { readonly rowClippingNorm?: number | undefined }): number {
+  const norm = parameters.rowClippingNorm;
+  if (norm !== undefined && norm > 0 && Number.isFinite(norm)) return norm;
+  throw new FederationError('config-invalid', 'logits need a row clipping norm', {
+    field: 'privacy.rowClippingNorm',
+    expected: 'a number > 0',
+    got: String(norm),
+    next: 'Set privacy.rowClippingNorm.',
+  });
+}
