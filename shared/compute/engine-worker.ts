@@ -1,0 +1,81 @@
+/** The thread behind `worker-engine.ts`: one engine, its models by handle, one reply for each call. */
+import { type MessagePort, parentPort, type Transferable } from 'node:worker_threads';
+import { FederationError, unreachable } from '../errors.ts';
+import type { ComputeEngine, OpenModel } from './engine.ts';
+import { selectEngine } from './select-engine.ts';
+import type { FromWorker, MethodCall, MethodResult, ModelHandle, ToWorker, WorkerProblem } from './worker-messages.ts';
+
+let engine: ComputeEngine | undefined;
+const models = new Map<ModelHandle, OpenModel>();
+const running = new Map<number, AbortController>();
+let lastHandle = 0;
+
+const port = parentPort;
+if (port === null) throw new FederationError('internal', 'engine-worker.ts is the entry of a worker thread, not of a process.');
+port.on('message', (message: ToWorker) => {
+  if (message.kind === 'cancel') running.get(message.id)?.abort();
+  else void answer(port, message.id, message.call);
+});
+
+async function answer(replies: MessagePort, id: number, call: MethodCall): Promise<void> {
+  const controller = new AbortController();
+  running.set(id, controller);
+  const reply = (message: FromWorker, transfer: readonly Transferable[] = []) => replies.postMessage(message, transfer);
+  try {
+    const result = await perform(call, controller.signal, (progress) => reply({ kind: 'epoch', id, progress }));
+    reply({ kind: 'result', id, result }, ownedBuffers(result));
+  } catch (error) {
+    reply(controller.signal.aborted && error === controller.signal.reason ? { kind: 'canceled', id } : { kind: 'error', id, problem: toWorkerProblem(error) });
+  } finally {
+    running.delete(id);
+  }
+}
+
+async function perform({ method, args }: MethodCall, signal: AbortSignal, onEpoch: (progress: Extract<FromWorker, { kind: 'epoch' }>['progress']) => void): Promise<MethodResult> {
+  switch (method) {
+    case 'start': {
+      engine = await selectEngine(args.preference);
+      return { name: engine.name, reason: engine.reason };
+    }
+    case 'open': {
+      if (engine === undefined) throw new FederationError('internal', 'The compute worker was asked for a model before it was started.');
+      const model = await engine.open(args.source, args.seed);
+      models.set(++lastHandle, model);
+      return { model: lastHandle, summary: model.summary };
+    }
+    case 'fit':
+      return opened(args.model).fit(args.data, { ...args.options, signal, onEpoch });
+    case 'predict':
+      return opened(args.model).predict(args.examples);
+    case 'save':
+      return opened(args.model).save();
+    case 'load':
+      await opened(args.model).load(args.saved);
+      return null;
+    case 'close':
+      await opened(args.model).dispose();
+      models.delete(args.model);
+      return null;
+    default:
+      return unreachable(method);
+  }
+}
+
+function opened(handle: ModelHandle): OpenModel {
+  const model = models.get(handle);
+  if (model === undefined) throw new FederationError('internal', 'The model was used after its disposal.');
+  return model;
+}
+
+/** Buffers that were made for this result alone, so that they can move instead of being copied. */
+function ownedBuffers(result: MethodResult): ArrayBuffer[] {
+  if (result === null) return [];
+  const array = 'values' in result ? result.values : 'weights' in result ? result.weights : undefined;
+  return array !== undefined && array.byteLength === array.buffer.byteLength ? [array.buffer as ArrayBuffer] : [];
+}
+
+function toWorkerProblem(error: unknown): WorkerProblem {
+  const problem = error instanceof FederationError ? error : new FederationError('internal', `The compute worker failed: ${error instanceof Error ? error.message : String(error)}`);
+  const { code, message, field, expected, got, next } = problem;
+  return { code, message, field, expected, got, next, stack: error instanceof Error ? error.stack : undefined };
+}
