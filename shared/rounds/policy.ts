@@ -19,7 +19,7 @@ export interface RoundPolicy {
   readonly stageDeadlineMs: number;
   /** How long a lost client is waited for, in a round and before one. */
   readonly reconnectGraceMs: number;
-  /** Failed rounds in a row after which the task ends. */
+  /** Failed rounds in a row that are tried again; one more ends the task. */
   readonly maxFailedRounds: number;
   /**
    * Rounds that may collect noised contributions before the budget for which the noise was calibrated is used up;

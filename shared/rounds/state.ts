@@ -20,7 +20,7 @@ export interface Contribution {
 }
 
 export type RoundPhase =
-  /** Between rounds: waiting until enough clients are connected. */
+  /** Between rounds: waiting until enough clients are connected, and for the grace time from `since` for those that were lost. */
   | { readonly phase: 'gathering'; readonly since: Instant }
   /** The cohort is fixed; keys, soft labels and the announcement are being made. */
   | { readonly phase: 'opening'; readonly round: RoundId; readonly cohort: readonly ClientId[] }

@@ -85,7 +85,7 @@ export function connectedClients(state: FederationState): ClientId[] {
 function onConnected(state: FederationState, client: ClientId, at: Instant, policy: RoundPolicy): Step {
   const joined: FederationState = { ...state, members: { ...state.members, [client]: { connected: true, since: at } } };
   const { current } = joined;
-  if (current.phase === 'gathering') return tryToOpen(joined, policy);
+  if (current.phase === 'gathering') return tryToOpen(joined, current.since, at, policy);
   if (current.phase === 'collecting' && current.lost.includes(client)) {
     return unchanged({ ...joined, current: { ...current, lost: current.lost.filter((id) => id !== client) } });
   }
@@ -102,7 +102,7 @@ function onLeft(state: FederationState, client: ClientId, at: Instant, policy: R
   const left = { ...state, members: withoutMember(state.members, client) };
   const { current } = left;
   if (current.phase === 'collecting') return closeStageIfDone(markLost(left, current, client), at, policy);
-  return current.phase === 'gathering' ? tryToOpen(left, policy) : unchanged(left);
+  return current.phase === 'gathering' ? tryToOpen(left, current.since, at, policy) : unchanged(left);
 }
 
 function markLost(state: FederationState, current: Collecting, client: ClientId): FederationState {
@@ -112,13 +112,16 @@ function markLost(state: FederationState, current: Collecting, client: ClientId)
 
 // --- opening a round ---
 
-/** Whoever was here before is waited for, for the grace time; the first round only waits for `minClients`. */
-function tryToOpen(state: FederationState, policy: RoundPolicy): Step {
+/**
+ * Whoever was here before is waited for, for the grace time after the gathering began: with many clients, or two that take
+ * turns, somebody is always away. The first round waits for `minClients`, later ones for a quorum, as long as it takes.
+ */
+function tryToOpen(state: FederationState, since: Instant, at: Instant, policy: RoundPolicy): Step {
+  if (policy.maxReleases !== undefined && state.collected >= policy.maxReleases) return finish(state, 'budget-exhausted');
   const connected = connectedClients(state);
   const needed = state.nextRound === 1 ? policy.minClients : policy.quorum;
-  const someoneMayComeBack = Object.values(state.members).some((member: Member) => !member.connected);
+  const someoneMayComeBack = at < after(since, policy.reconnectGraceMs) && Object.values(state.members).some((member: Member) => !member.connected);
   if (connected.length < needed || someoneMayComeBack) return unchanged(state);
-  if (policy.maxReleases !== undefined && state.collected >= policy.maxReleases) return finish(state, 'budget-exhausted');
   const cohort = sampleCohort(connected, policy, state.nextRound);
   const round = state.nextRound;
   return {
@@ -230,7 +233,8 @@ function onTimer(state: FederationState, timer: RoundTimer, at: Instant, policy:
   const { current } = state;
   switch (timer.kind) {
     case 'stage':
-      if (current.phase !== 'collecting' || current.round !== timer.round || current.stage !== timer.stage || at < current.deadline) return unchanged(state);
+      if (current.phase !== 'collecting' || current.round !== timer.round || current.stage !== timer.stage) return unchanged(state);
+      if (at < current.deadline) return startAgain(state, timer, current.deadline);
       return current.received.length >= policy.quorum ? closeStage(state, current, at, policy) : abort(state, 'quorum-missed', at, policy);
     case 'grace':
       return onGraceOver(state, timer.client, at, policy);
@@ -239,20 +243,27 @@ function onTimer(state: FederationState, timer: RoundTimer, at: Instant, policy:
   }
 }
 
+/** A timer that fires early (the wall clock was set back, or the timer is a millisecond off) is the only one there is: the wait must still end. */
+function startAgain(state: FederationState, timer: RoundTimer, at: Instant): Step {
+  return { state, effects: [{ type: 'start-timer', timer, at }] };
+}
+
 /** The grace time of a lost client is over: it is no longer waited for, until it comes back. */
 function onGraceOver(state: FederationState, client: ClientId, at: Instant, policy: RoundPolicy): Step {
   const member = state.members[client];
-  if (member !== undefined && (member.connected || at < after(member.since, policy.reconnectGraceMs))) return unchanged(state);
+  if (member?.connected === true) return unchanged(state);
+  const backBy = member === undefined ? at : after(member.since, policy.reconnectGraceMs);
+  if (at < backBy) return startAgain(state, { kind: 'grace', client }, backBy);
   const { current } = state;
   const gone: FederationState = { ...state, members: withoutMember(state.members, client) };
   if (current.phase === 'collecting') return closeStageIfDone(markLost(gone, current, client), at, policy);
-  return current.phase === 'gathering' ? tryToOpen(gone, policy) : unchanged(gone);
+  return current.phase === 'gathering' ? tryToOpen(gone, current.since, at, policy) : unchanged(gone);
 }
 
 // --- closing a round ---
 
 function gather(state: FederationState, at: Instant, policy: RoundPolicy): Step {
-  return tryToOpen({ ...state, current: { phase: 'gathering', since: at } }, policy);
+  return tryToOpen({ ...state, current: { phase: 'gathering', since: at } }, at, at, policy);
 }
 
 function onAggregated(state: FederationState, round: RoundId, accuracy: number | null, at: Instant, policy: RoundPolicy): Step {
@@ -282,16 +293,19 @@ function abort(state: FederationState, code: ProblemCode, at: Instant, policy: R
   const { current } = state;
   if (current.phase === 'gathering' || current.phase === 'finished') return unchanged(state);
   const contributions = current.phase === 'collecting' ? current.received.length : current.phase === 'aggregating' ? current.survivors.length : 0;
-  const failed: FederationState = { ...abandon(state), failedInRow: state.failedInRow + 1 };
+  const failed: FederationState = { ...abandon(state, policy), failedInRow: state.failedInRow + 1 };
   const closed: RoundEffect = { type: 'close-round', round: current.round, outcome: 'aborted', code, contributions, cohort: current.cohort };
   const next = failed.failedInRow > policy.maxFailedRounds ? finish(failed, code === 'quorum-missed' ? 'quorum-missed' : 'failed') : gather(failed, at, policy);
   return { state: next.state, effects: [closed, ...next.effects] };
 }
 
 /** Counts what an unfinished round has already collected: it was sent, so it was charged. */
-function abandon(state: FederationState): FederationState {
+function abandon(state: FederationState, policy: RoundPolicy): FederationState {
   const { current } = state;
-  return current.phase === 'collecting' && current.received.length > 0 ? { ...state, collected: state.collected + 1 } : state;
+  if (current.phase !== 'collecting') return state;
+  // A stage after the first was only reached with the contributions of the ones before.
+  const collectedSome = current.received.length > 0 || current.stage !== policy.stages[0];
+  return collectedSome ? { ...state, collected: state.collected + 1 } : state;
 }
 
 function finish(state: FederationState, reason: FinishReason): Step {
@@ -308,13 +322,17 @@ function onRestarted(state: FederationState, at: Instant, policy: RoundPolicy): 
   const members = Object.fromEntries(Object.keys(state.members).map((client) => [client, { connected: false, since: at }]));
   const backBy = after(at, policy.reconnectGraceMs);
   const { current } = state;
-  const resumed: RoundPhase = current.phase === 'collecting' && current.deadline < backBy ? { ...current, deadline: backBy } : current;
-  const restarted: FederationState = { ...state, members, current: resumed };
-  return { state: restarted, effects: resumeEffects(restarted, backBy) };
+  const restarted: FederationState = { ...state, members, current: resumed(current, at, backBy) };
+  return { state: restarted, effects: resumeEffects(restarted, backBy, policy) };
+}
+
+function resumed(current: RoundPhase, at: Instant, backBy: Instant): RoundPhase {
+  if (current.phase === 'gathering') return { ...current, since: at };
+  return current.phase === 'collecting' && current.deadline < backBy ? { ...current, deadline: backBy } : current;
 }
 
 /** The effects that may not have run, or whose timers are gone: all of them may run again. */
-function resumeEffects(state: FederationState, backBy: Instant): RoundEffect[] {
+function resumeEffects(state: FederationState, backBy: Instant, policy: RoundPolicy): RoundEffect[] {
   const { current } = state;
   const graces = Object.keys(state.members).map((client): RoundEffect => ({ type: 'start-timer', timer: { kind: 'grace', client: client as ClientId }, at: backBy }));
   switch (current.phase) {
@@ -322,8 +340,12 @@ function resumeEffects(state: FederationState, backBy: Instant): RoundEffect[] {
       return graces;
     case 'opening':
       return [...graces, { type: 'open-round', round: current.round, cohort: current.cohort, previous: state.previous }];
-    case 'collecting':
-      return [...graces, { type: 'start-timer', timer: { kind: 'stage', round: current.round, stage: current.stage }, at: current.deadline }];
+    case 'collecting': {
+      const { round, stage, expected } = current;
+      // Who comes back is given the announcement, which opens the first stage; a later stage is opened again.
+      const opened: RoundEffect[] = stage === policy.stages[0] ? [] : [{ type: 'open-stage', round, stage, clients: expected }];
+      return [...graces, ...opened, { type: 'start-timer', timer: { kind: 'stage', round, stage }, at: current.deadline }];
+    }
     case 'aggregating':
       return [...graces, { type: 'aggregate', round: current.round, survivors: current.survivors }];
     case 'finished':
