@@ -279,6 +279,24 @@ describe('closing a round', () => {
     expect(run.state.current).toMatchObject({ phase: 'opening', round: 2, cohort: ids(0, 1) });
   });
 
+  it('DISCO #171: who left while the round was being opened does not block it', () => {
+    run = new RoundHarness({ minClients: 3, quorum: 2 });
+    run.connect(0, 1, 2);
+    run.leave(2);
+    run.advance(1);
+    expect(waitsFor()).toEqual(ids(0, 1));
+    run.contributeAll();
+    expect(phase()).toBe('aggregating');
+  });
+
+  it('DISCO #171: a connection that breaks after its client has left makes no ghost', () => {
+    collecting();
+    run.leave(3);
+    const { state } = run;
+    run.record({ type: 'client-disconnected', client: clientId(3), at: run.clock.now() });
+    expect(run.state).toBe(state);
+  });
+
   it('DISCO #171: ghosts do not count towards minClients', () => {
     run = new RoundHarness({ minClients: 3, reconnectGraceMs: 100 });
     run.connect(0, 1);
@@ -578,6 +596,9 @@ describe('stages', () => {
     run.contribute(1);
     run.contribute(2);
     // The timers of the earlier stages mean nothing any more; this stage has its own.
+    const timers = asked('start-timer').length;
+    run.apply({ op: 'strayStageTimer', roundOffset: 0, stage: 0 });
+    expect(asked('start-timer')).toHaveLength(timers);
     run.advance(99);
     expect(phase()).toBe('collecting');
     run.advance(1);
