@@ -85,7 +85,11 @@ export function connectedClients(state: FederationState): ClientId[] {
 function onConnected(state: FederationState, client: ClientId, at: Instant, policy: RoundPolicy): Step {
   const joined: FederationState = { ...state, members: { ...state.members, [client]: { connected: true, since: at } } };
   const { current } = joined;
-  if (current.phase === 'gathering') return tryToOpen(joined, current.since, at, policy);
+  if (current.phase === 'gathering') {
+    // The wait begins with the first client, so that only journalled times decide: the initial state's is not one.
+    const since = Object.keys(state.members).length === 0 ? at : current.since;
+    return tryToOpen({ ...joined, current: { ...current, since } }, since, at, policy);
+  }
   if (current.phase === 'collecting' && current.lost.includes(client)) {
     return unchanged({ ...joined, current: { ...current, lost: current.lost.filter((id) => id !== client) } });
   }

@@ -140,9 +140,9 @@ export class RoundHarness {
     this.record({ type: 'restarted', at: this.clock.now() });
   }
 
-  /** The state that the journal alone gives. */
-  replay(): FederationState {
-    return this.journal.reduce((state, line) => transition(state, JSON.parse(line) as RoundEvent, this.policy).state, initialState(this.startedAt));
+  /** The state that the journal alone gives to a process started at this time. */
+  replay(startedAt: Instant = this.clock.now()): FederationState {
+    return this.journal.reduce((state, line) => transition(state, JSON.parse(line) as RoundEvent, this.policy).state, initialState(startedAt));
   }
 
   /** Journals and applies an event and performs its effects; false when the process died before the event was durable. */

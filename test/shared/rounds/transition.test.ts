@@ -633,6 +633,20 @@ describe('the state', () => {
     expect(initialState(5 as Instant)).toEqual({ members: {}, nextRound: 1, previous: null, released: 0, collected: 0, failedInRow: 0, best: null, roundsWithoutGain: 0, current: { phase: 'gathering', since: 5 } });
   });
 
+  it('follows from the journal alone: when the process that replays it was started does not matter', () => {
+    run = new RoundHarness({ minClients: 3, quorum: 2, reconnectGraceMs: 2_000 });
+    run.advance(5_000);
+    run.connect(0);
+    run.advance(1_500);
+    run.disconnect(0);
+    run.connect(1, 2);
+    run.advance(1_000);
+    run.connect(3);
+    expect(phase()).toBe('opening');
+    const later = run.journal.reduce((state, line) => transition(state, JSON.parse(line) as RoundEvent, run.policy).state, initialState((run.startedAt + 1e9) as Instant));
+    expect(later).toEqual(run.state);
+  });
+
   it('is never changed in place', () => {
     run = new RoundHarness({ minClients: 2, stages: threeStages });
     const freeze = (value: object): void => {
