@@ -1,0 +1,79 @@
+/** A round's announcement, verified: everything in docs/protocol.md section 10 that does not depend on what this client has done before. */
+import { FederationError } from '../../shared/errors.ts';
+import { envelopeBytes } from '../../shared/protocol/envelope.ts';
+import { decodeIndices } from '../../shared/protocol/indices.ts';
+import { maxEnvelopeBytes } from '../../shared/protocol/limits.ts';
+import { frameBytes, type FrameDtype } from '../../shared/protocol/matrix-frame.ts';
+import { FinishedDocumentSchema, RoundDocumentSchema, type FinishedDocument, type RoundDocument, type TaskDocument } from '../../shared/protocol/messages.ts';
+import { openDocument, type SignedDocument } from '../../shared/protocol/signed-document.ts';
+import type { Digest } from '../../shared/types/ids.ts';
+
+/** The task as this client has verified it: what announcements are compared with. */
+export interface TaskContext {
+  readonly task: TaskDocument;
+  readonly taskDigest: Digest;
+  /** The pinned coordinator's Ed25519 key. */
+  readonly coordinatorKey: Uint8Array;
+}
+
+export interface Announcement {
+  readonly document: RoundDocument;
+  readonly transcript: Digest;
+  /** Transfer examples to predict on. */
+  readonly query: Uint32Array;
+  /** Transfer examples that the rows of the soft labels belong to; `undefined` without labels. */
+  readonly labelled: Uint32Array | undefined;
+}
+
+export interface FinishedNotice {
+  readonly document: FinishedDocument;
+  readonly labelled: Uint32Array | undefined;
+}
+
+/** Throws the problem with which the announcement is refused. */
+export function verifyAnnouncement(signed: SignedDocument, context: TaskContext): Announcement {
+  const { value: document, hash: transcript } = openDocument('round', signed, context.coordinatorKey, RoundDocumentSchema);
+  checkTask(document, context);
+  const { task } = context;
+  const { release } = document;
+  expect('trustMode', task.privacy.trustMode, document.trustMode, 'context-mismatch');
+  expect('release.mechanism', task.privacy.mechanism, release.mechanism, 'context-mismatch');
+  expect('stages', 'contribution', document.stages.join(', '), 'stage-mismatch');
+  const query = decodeIndices(document.query, task.transferSet.rows, 'query');
+  const labelled = document.labels === null ? undefined : decodeIndices(document.labels, task.transferSet.rows, 'labels');
+  expect('release.rows', query.length, release.rows, 'shape-mismatch');
+  expect('release.columns', task.numClasses, release.columns, 'shape-mismatch');
+  if (document.labels !== null && task.distillation.loss === 'logitMae') expect('labels.kind', 'logits', document.labels.kind, 'context-mismatch');
+  const bytes = envelopeBytes(frameBytes(contributionDtype(document), [release.rows, release.columns]));
+  if (bytes > maxEnvelopeBytes) {
+    throw new FederationError('message-too-large', 'A contribution to this round would not fit into an envelope.', { field: 'release.rows', expected: `at most ${maxEnvelopeBytes} bytes`, got: `${bytes} bytes` });
+  }
+  return { document, transcript, query, labelled };
+}
+
+/** Throws the problem with which the notice is refused. */
+export function verifyFinished(signed: SignedDocument, context: TaskContext): FinishedNotice {
+  const { value: document } = openDocument('finished', signed, context.coordinatorKey, FinishedDocumentSchema);
+  checkTask(document, context);
+  return { document, labelled: document.labels === null ? undefined : decodeIndices(document.labels, context.task.transferSet.rows, 'labels') };
+}
+
+/** Dtype of the frame that a contribution to this round is. */
+export function contributionDtype({ release, encoding }: RoundDocument): FrameDtype {
+  return release.mechanism === 'none' ? encoding : 'int32';
+}
+
+function checkTask(document: { readonly task: string; readonly taskDigest: Digest }, { task, taskDigest }: TaskContext): void {
+  expect('task', task.task, document.task, 'context-mismatch');
+  expect('taskDigest', taskDigest, document.taskDigest, 'context-mismatch');
+}
+
+function expect(field: string, expected: string | number, got: string | number, code: 'context-mismatch' | 'shape-mismatch' | 'stage-mismatch'): void {
+  if (expected === got) return;
+  throw new FederationError(code, `The announcement does not fit its task: ${field} expected ${expected}, got ${got}.`, {
+    field,
+    expected: String(expected),
+    got: String(got),
+    next: 'The coordinator contradicts the task that it signed; ask its operator.',
+  });
+}

@@ -1,0 +1,17 @@
+/** A promise with its resolvers; the first settlement counts. (`Promise.withResolvers` comes with Node 22.) */
+export interface Deferred<T> {
+  readonly promise: Promise<T>;
+  resolve(value: T): void;
+  reject(error: unknown): void;
+}
+
+export function deferred<T>(): Deferred<T> {
+  let resolve!: (value: T) => void;
+  let reject!: (error: unknown) => void;
+  const promise = new Promise<T>((onResolve, onReject) => {
+    resolve = onResolve;
+    reject = onReject;
+  });
+  promise.catch(() => undefined); // whoever awaits it sees the rejection; nobody has to
+  return { promise, resolve, reject };
+}

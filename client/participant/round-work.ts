@@ -1,0 +1,122 @@
+/**
+ * One round's work, from a verified announcement to an accepted contribution. The order protects the owner of the data: the envelope is stored, then
+ * charged to the ledger, then sent; each durably before the next. Killed between any two steps, the work goes on from what is stored: nothing
+ * uncharged leaves, nothing is charged twice, and the bytes of a round are drawn once.
+ */
+import { digestOf } from '../../shared/crypto/digest.ts';
+import type { IdentityKeys } from '../../shared/crypto/signature.ts';
+import { FederationError } from '../../shared/errors.ts';
+import type { Clock } from '../../shared/ports/clock.ts';
+import type { PrivacyLedger } from '../../shared/ports/privacy-ledger.ts';
+import type { RandomSource } from '../../shared/ports/random-source.ts';
+import { decodePredictions, frameBytes } from '../../shared/protocol/matrix-frame.ts';
+import type { SoftLabelsRef } from '../../shared/protocol/messages.ts';
+import type { RoundId, TaskId } from '../../shared/types/ids.ts';
+import { selectExamples, type Examples } from '../../shared/types/matrix.ts';
+import type { Announcement } from './announcement.ts';
+import { makeContribution } from './contribution.ts';
+import type { Outbox, OutboxEntry } from './outbox.ts';
+import type { SessionSlot } from './session-slot.ts';
+import type { LabelledTransfer, LocalTraining, Student } from './training.ts';
+import { sendEnvelope } from './upload.ts';
+
+export interface RoundWorkContext {
+  readonly task: TaskId;
+  readonly numClasses: number;
+  readonly identity: IdentityKeys;
+  readonly random: RandomSource;
+  readonly clock: Clock;
+  readonly ledger: PrivacyLedger;
+  readonly outbox: Outbox;
+  readonly sessions: SessionSlot;
+  readonly transferSet: Examples;
+  readonly student: Student;
+  readonly training: LocalTraining;
+  /** Asks the policy, with the ledger as it is now; throws its refusal. */
+  checkPolicy(announcement: Announcement): void;
+  /** Told right before the first byte of a contribution leaves. */
+  sending(): void;
+}
+
+export interface RoundReport {
+  /** Soft labels that were distilled in this run; 0 when there were none, or when it was done before a restart. */
+  readonly distilled: number;
+  /** Epochs of local training in this run. */
+  readonly epochs: number;
+  readonly envelopeBytes: number;
+}
+
+/** Works until the coordinator has the contribution. Throws `signal.reason` when aborted: then nothing was sent that was not charged. */
+export async function contribute(announcement: Announcement, context: RoundWorkContext, signal: AbortSignal): Promise<RoundReport> {
+  const stored = await storedEntry(announcement, context.outbox);
+  const trained = stored === undefined ? await train(announcement, context, signal) : { distilled: 0, epochs: 0 };
+  const entry = stored ?? (await seal(announcement, context, signal));
+  await deliver(entry, announcement, context, signal);
+  return { ...trained, envelopeBytes: entry.envelope.length };
+}
+
+/** The envelope that an earlier process has sealed for this very announcement. */
+async function storedEntry({ document, transcript }: Announcement, outbox: Outbox): Promise<OutboxEntry | undefined> {
+  const entry = await outbox.get(document.round);
+  if (entry === undefined || entry.transcript === transcript) return entry;
+  throw new FederationError('context-mismatch', `A contribution to another announcement of round ${document.round} was sealed before; no second one is made.`, { field: 'transcript', expected: entry.transcript, got: transcript });
+}
+
+async function train(announcement: Announcement, context: RoundWorkContext, signal: AbortSignal): Promise<Pick<RoundReport, 'distilled' | 'epochs'>> {
+  const { document, labelled } = announcement;
+  const { round, labels } = document;
+  const { student, training } = context;
+  let distilled = 0;
+  if (labels !== null && labelled !== undefined && training.distils && !student.has({ round, step: 'digest' })) {
+    const fetched = await fetchLabels(`/rounds/${round}/soft-labels`, labels, labelled, context, signal);
+    if ((await training.digest(student, { round, step: 'digest' }, fetched, signal)) !== undefined) distilled = fetched.targets.rows;
+  }
+  const report = await training.revisit(student, round, signal);
+  return { distilled, epochs: report?.epochsRun ?? 0 };
+}
+
+/** Fetches soft labels and checks them against the signed digest before anything is read from them. */
+export async function fetchLabels(
+  path: string,
+  ref: SoftLabelsRef,
+  labelled: Uint32Array,
+  { sessions, transferSet, numClasses }: Pick<RoundWorkContext, 'sessions' | 'transferSet' | 'numClasses'>,
+  signal: AbortSignal,
+): Promise<LabelledTransfer> {
+  const maxBytes = frameBytes('float32', [ref.count, numClasses]);
+  const bytes = await sessions.use(signal, ({ connection, token }) => connection.fetchFrame(path, token, maxBytes));
+  const digest = digestOf(bytes);
+  if (digest !== ref.digest) {
+    throw new FederationError('digest-mismatch', 'The soft labels are not those that the coordinator signed.', { field: path, expected: ref.digest, got: digest, next: 'Something between you and the coordinator changes its answers; use https.' });
+  }
+  return { examples: selectExamples(transferSet, labelled), targets: decodePredictions(bytes, ref.kind, ref.count, numClasses), kind: ref.kind };
+}
+
+/** Predicts, bounds, adds noise, seals, and stores the envelope: the bytes of this round from now on. */
+async function seal(announcement: Announcement, context: RoundWorkContext, signal: AbortSignal): Promise<OutboxEntry> {
+  const { document, transcript, query } = announcement;
+  const logits = await context.student.predict(selectExamples(context.transferSet, query));
+  signal.throwIfAborted();
+  const { contribution, envelope } = makeContribution({ document, transcript, logits, identity: context.identity, random: context.random });
+  return context.outbox.put({ round: document.round, transcript, contribution, parameters: document.release, envelope });
+}
+
+async function deliver(entry: OutboxEntry, announcement: Announcement, context: RoundWorkContext, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  if (!isCharged(entry, context.task, context.ledger)) {
+    context.checkPolicy(announcement);
+    await context.ledger.charge({ task: context.task, round: entry.round, contribution: entry.contribution, parameters: entry.parameters, at: context.clock.now() });
+  }
+  signal.throwIfAborted();
+  context.sending();
+  await resend(entry, context.sessions, signal);
+}
+
+/** Sends an envelope that is charged. Sending it once more costs nothing and is counted once. */
+export async function resend(entry: OutboxEntry, sessions: SessionSlot, signal: AbortSignal): Promise<void> {
+  await sessions.use(signal, ({ connection }) => sendEnvelope(connection, { round: entry.round, envelope: entry.envelope, digest: entry.envelopeDigest }, signal));
+}
+
+export function isCharged(entry: { readonly round: RoundId; readonly contribution: string }, task: TaskId, ledger: PrivacyLedger): boolean {
+  return ledger.entries().some((charged) => charged.task === task && charged.round === entry.round && charged.contribution === entry.contribution);
+}

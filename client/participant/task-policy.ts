@@ -1,0 +1,42 @@
+/**
+ * Whether to take part in a task at all, decided when it is first seen: a task that this client would refuse in every round is refused at once.
+ * Each announcement is judged again, with its exact release (`client-policy.ts`).
+ */
+import { FederationError } from '../../shared/errors.ts';
+import type { PrivacyLedger } from '../../shared/ports/privacy-ledger.ts';
+import { decide, refusalError, type ClientPolicy } from '../../shared/privacy/client-policy.ts';
+import { spent } from '../../shared/privacy/ledger.ts';
+import { planRelease, releaseEvents, type ReleaseParameters } from '../../shared/privacy/release.ts';
+import type { TaskDocument } from '../../shared/protocol/messages.ts';
+
+export interface TaskOutlook {
+  /** What the ledger will stand at after every planned release (replace-one, the policy's delta); `undefined` when that cannot be foreseen. */
+  readonly epsilonAtEnd: number | undefined;
+}
+
+/** More planned releases than this are not added up: the outlook is a service, the limit is enforced in every round. */
+const maxForeseenReleases = 10_000;
+
+/** Throws `policy-refused` or `budget-exhausted` when not even the first release would be allowed. */
+export function judgeTask(policy: ClientPolicy, task: TaskDocument, ledger: PrivacyLedger): TaskOutlook {
+  const { privacy, schedule } = task;
+  const entries = ledger.entries();
+  const parameters = typicalRelease(task);
+  const decision = decide(policy, { trustMode: privacy.trustMode, parameters, roundsDone: 0, cohortSize: Math.max(schedule.minClients, schedule.quorum), quorum: schedule.quorum, ledger: entries });
+  if (decision.kind === 'refuse') throw refusalError(decision);
+  if (privacy.releases > maxForeseenReleases) return { epsilonAtEnd: undefined };
+  const planned = Array.from({ length: privacy.releases }, () => ({ events: releaseEvents(parameters) }));
+  return { epsilonAtEnd: spent([...entries, ...planned], 'replaceOne', policy.delta) };
+}
+
+/**
+ * A release with the noise multiplier that the task's target implies. The multiplier does not depend on the shape of a release, up to the rounding
+ * of the noise to whole grid steps, which a fine grid makes negligible.
+ */
+function typicalRelease({ privacy, numClasses }: TaskDocument): ReleaseParameters {
+  if (privacy.mechanism === 'none') return { mechanism: 'none', outputKind: 'probabilities', rows: 1, columns: numClasses, gridStep: 1, noise: null };
+  if (privacy.epsilon === null) {
+    throw new FederationError('context-mismatch', `The task names ${privacy.mechanism} noise, but no epsilon.`, { field: 'privacy.epsilon', expected: 'a number > 0', got: 'null', next: 'Ask the coordinator\'s operator.' });
+  }
+  return planRelease({ mechanism: privacy.mechanism, outputKind: 'logits', rows: 1, columns: numClasses, rowClippingNorm: 1, gridStep: 2 ** -16, epsilon: privacy.epsilon, delta: privacy.delta, releases: privacy.releases });
+}
