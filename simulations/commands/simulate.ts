@@ -1,0 +1,117 @@
+/** `fedstill simulate`: a scenario with all its clients in this process, in virtual time. */
+import { appendFileSync, closeSync, openSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Command, Option } from 'commander';
+import { enginePreferences, selectEngine, type EnginePreference } from '../../shared/compute/select-engine.ts';
+import { deriveSeed } from '../../shared/datasets/seeded-generator.ts';
+import { exitStatus } from '../../shared/errors.ts';
+import { closeRun, freeRunDirectory, writeRunManifest } from '../../shared/node/run-folder.ts';
+import { packageVersion } from '../../shared/node/version.ts';
+import type { RunEvent } from '../../shared/ports/event-sink.ts';
+import { releaseEvents } from '../../shared/privacy/release.ts';
+import { buildStatement, renderStatement } from '../../shared/privacy/statement.ts';
+import type { Delta } from '../../shared/types/units.ts';
+import { InsecureSeededRandom } from '../insecure-seeded-random.ts';
+import { loadScenarioData, readScenario, type ScenarioFile } from '../load-scenario.ts';
+import { metricsLines, runSimulation, type SimulationResult } from '../run-simulation.ts';
+import { meanAndSpread } from '../spread.ts';
+import type { Scenario } from '../scenario.ts';
+
+export interface SimulateOptions {
+  readonly run?: string;
+  readonly engine: EnginePreference;
+  readonly json: boolean;
+}
+
+export function simulateCommand(): Command {
+  return new Command('simulate')
+    .description('run a scenario with all its clients in this process, in virtual time')
+    .argument('<scenario>', 'scenario file (YAML); see docs/simulate.md')
+    .option('--run <dir>', 'run folder (default: runs/<scenario>-<number>)')
+    .addOption(new Option('--engine <name>', 'compute engine').choices([...enginePreferences]).default('auto'))
+    .option('--json', 'JSON lines instead of text', false)
+    .action(async (file: string, options: SimulateOptions) => simulate(await readScenario(file), options));
+}
+
+/** Runs a scenario and leaves a run folder. */
+export async function simulate({ scenario, text, baseDir }: ScenarioFile, options: SimulateOptions): Promise<void> {
+  const runDirectory = options.run ?? freeRunDirectory(scenario.scenario);
+  await mkdir(runDirectory, { recursive: true, mode: 0o700 });
+  await writeFile(join(runDirectory, 'scenario.yaml'), text);
+  await writeRunManifest(runDirectory, { format: 'fedstill-run/1', kind: 'simulate', name: scenario.scenario, createdAt: new Date().toISOString(), version: packageVersion, state: 'running', outcome: null, options: { baseDir, engine: options.engine } });
+  const say = (line: string) => {
+    if (!options.json) process.stdout.write(`${line}\n`);
+  };
+  const engine = await selectEngine(options.engine);
+  const eventsFile = openSync(join(runDirectory, 'events.jsonl'), 'w');
+  const abort = new AbortController();
+  const onSignal = (signal: NodeJS.Signals) => abort.abort(new Interrupted(signal));
+  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
+  say(`${scenario.scenario}: ${scenario.task.schedule.rounds} rounds, engine ${engine.name} (${engine.reason})`);
+  say('Noise and keys are seeded so that the run can be repeated: they protect nobody. Real federations use the system\'s generator.');
+  try {
+    const data = await loadScenarioData(scenario, baseDir);
+    const result = await runSimulation({
+      scenario,
+      data,
+      engine,
+      random: (party) => new InsecureSeededRandom(deriveSeed(scenario.task.seed, 'insecure', party)),
+      events: {
+        emit: (event) => {
+          appendFileSync(eventsFile, `${JSON.stringify(event)}\n`);
+          if (options.json) process.stdout.write(`${JSON.stringify(event)}\n`);
+          else describeEvent(event, scenario, say);
+        },
+      },
+      signal: abort.signal,
+    });
+    await writeFile(join(runDirectory, 'metrics.jsonl'), metricsLines(result).map((line) => `${JSON.stringify(line)}\n`).join(''));
+    await writeOutcome(runDirectory, scenario, result, say);
+    await closeRun(runDirectory, result.reason === 'rounds-done' || result.reason === 'converged' ? 'done' : 'failed', result.reason);
+    if (result.reason === 'budget-exhausted') process.exitCode = exitStatus.refused;
+    else if (result.reason !== 'rounds-done' && result.reason !== 'converged') process.exitCode = exitStatus.peer;
+  } catch (error) {
+    if (!(error instanceof Interrupted)) throw error;
+    say(`Interrupted. A simulation is repeatable: run it again with\n  fedstill resume ${runDirectory}`);
+    process.exitCode = error.exitStatus;
+  } finally {
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+    closeSync(eventsFile);
+    await engine.dispose();
+  }
+}
+
+/** Ctrl-C, or a polite request to end. */
+class Interrupted extends Error {
+  readonly exitStatus: number;
+  constructor(signal: NodeJS.Signals) {
+    super(`interrupted by ${signal}`);
+    this.exitStatus = signal === 'SIGINT' ? 130 : 143;
+  }
+}
+
+function describeEvent(event: RunEvent, { task }: Scenario, say: (line: string) => void): void {
+  const { party, event: name } = event;
+  if (party !== 'coordinator') return;
+  if (name === 'round-aggregated') {
+    const accuracy = event['teacherAccuracy'];
+    say(`round ${String(event['round'])}/${task.schedule.rounds}: ${String(event['contributions'])} contributions${typeof accuracy === 'number' ? `, teacher ${(100 * accuracy).toFixed(1)} %` : ''}, ${(Number(event['at']) / 1000).toFixed(1)} s of virtual time`);
+  } else if (name === 'round-aborted') {
+    say(`round ${String(event['round'])} aborted: ${String(event['code'])}`);
+  }
+}
+
+async function writeOutcome(runDirectory: string, { task }: Scenario, result: SimulationResult, say: (line: string) => void): Promise<void> {
+  for (const { name, error } of result.clients) if (error !== undefined) say(`${name} failed: ${error.message} (${error.code})`);
+  const finals = result.clients.flatMap(({ summary }) => summary?.finalAccuracy ?? []);
+  const locals = result.clients.flatMap(({ summary }) => summary?.localOnlyAccuracy ?? []);
+  if (finals.length > 0) say(`students after federation: ${meanAndSpread(finals)} (mean and standard deviation over ${finals.length} clients)`);
+  if (locals.length > 0) say(`the same students, local training only: ${meanAndSpread(locals)}`);
+  const releases = Array.from({ length: result.rounds.length }, () => ({ events: releaseEvents(result.release) }));
+  const statement = buildStatement({ trustMode: task.privacy.trustMode, parameters: result.release, delta: task.privacy.delta as Delta, ledger: releases });
+  await writeFile(join(runDirectory, 'privacy.json'), `${JSON.stringify(statement, undefined, 2)}\n`);
+  say('');
+  say(renderStatement(statement));
+  say(`Run folder: ${runDirectory}`);
+}

@@ -1,0 +1,190 @@
+/**
+ * A whole federation in this process: the coordinator and participants of a real one, over a network in memory and a clock that runs as fast as the
+ * computations. With seeded randomness, the same scenario gives the same results bit for bit on the same engine.
+ */
+import { MemoryLedger } from '../shared/privacy/memory-ledger.ts';
+import { generateIdentity } from '../shared/crypto/signature.ts';
+import type { ComputeEngine } from '../shared/compute/engine.ts';
+import { labelHistogram, partition } from '../shared/datasets/partition.ts';
+import { deriveSeed, SeededGenerator } from '../shared/datasets/seeded-generator.ts';
+import { FederationError } from '../shared/errors.ts';
+import type { EventSink, RunEvent } from '../shared/ports/event-sink.ts';
+import { silentLogger } from '../shared/ports/logger.ts';
+import type { RandomSource } from '../shared/ports/random-source.ts';
+import type { ClientPolicy } from '../shared/privacy/client-policy.ts';
+import type { ReleaseParameters } from '../shared/privacy/release.ts';
+import type { FinishReason } from '../shared/protocol/messages.ts';
+import { selectLabelled, type Examples, type LabelledExamples } from '../shared/types/matrix.ts';
+import type { Delta, Epsilon } from '../shared/types/units.ts';
+import { ClientMetricsSchema, type ClientMetrics } from '../client/participant/metrics.ts';
+import { Participant, type ParticipantSummary } from '../client/participant/participant.ts';
+import { Coordinator, planTaskRelease } from '../server/coordinator/coordinator.ts';
+import { openTeacher } from '../server/coordinator/teacher.ts';
+import { MemoryStore } from './memory-store.ts';
+import { memoryConnector, type Network, type Traffic } from './network/memory-transport.ts';
+import { VirtualClock } from './network/virtual-clock.ts';
+import type { Scenario } from './scenario.ts';
+import { ComputeQueue, serialEngine } from './serial-engine.ts';
+
+/** The data of a scenario, loaded. */
+export interface ScenarioData {
+  readonly pool: LabelledExamples;
+  readonly transferSet: Examples;
+  readonly evaluationSet: LabelledExamples | undefined;
+  readonly testSet: LabelledExamples | undefined;
+}
+
+export interface SimulationOptions {
+  readonly scenario: Scenario;
+  readonly data: ScenarioData;
+  readonly engine: ComputeEngine;
+  /**
+   * Keys, nonces and noise for one party, e.g. `client-3`. Seeded sources make a run repeatable and its noise worthless as protection: for simulations only.
+   */
+  readonly random: (party: string) => RandomSource;
+  /** Events carry `at` in virtual milliseconds and `party`. */
+  readonly events: EventSink;
+  readonly signal?: AbortSignal;
+}
+
+export interface SimulatedClient {
+  readonly name: string;
+  readonly model: string;
+  readonly privateRecords: number;
+  readonly classHistogram: readonly number[];
+  readonly metrics: readonly ClientMetrics[];
+  /** `undefined` when the client failed. */
+  readonly summary: ParticipantSummary | undefined;
+  /** Why it failed. */
+  readonly error: FederationError | undefined;
+}
+
+/** One line of the coordinator's metrics. */
+export interface RoundMetrics {
+  readonly round: number;
+  readonly cohort: number;
+  readonly contributions: number;
+  readonly queried: number;
+  readonly teacherAccuracy: number | null;
+  readonly teacherNll: number | null;
+}
+
+export interface SimulationResult {
+  readonly reason: FinishReason;
+  readonly clients: readonly SimulatedClient[];
+  readonly rounds: readonly RoundMetrics[];
+  readonly release: ReleaseParameters;
+  /** Virtual time that the federation took. */
+  readonly virtualMs: number;
+}
+
+/** A policy that agrees to whatever the scenario says: nobody's privacy is at stake in a simulation. */
+const agreeable: ClientPolicy = { maxEpsilon: Infinity as Epsilon, delta: 1e-5 as Delta, minCohort: 1, allowedMechanisms: ['none', 'gaussian', 'laplace'], allowClear: true, maxRounds: Infinity };
+
+export async function runSimulation(options: SimulationOptions): Promise<SimulationResult> {
+  const { scenario, data, engine, events, signal } = options;
+  const { task } = scenario;
+  const clock = new VirtualClock();
+  const queue = new ComputeQueue(clock);
+  const emit = (party: string): EventSink => ({ emit: (event: RunEvent) => events.emit({ ...event, party, at: clock.now() }) });
+
+  const store = new MemoryStore();
+  const coordinatorEngine = serialEngine(engine, queue, clock, { stepMs: 0 });
+  const teacher = await clock.runUntil(openTeacher({ config: task, engine: coordinatorEngine, store, transferSet: data.transferSet, evaluationSet: data.evaluationSet, pretrained: undefined }));
+  const random = options.random('coordinator');
+  const coordinator = new Coordinator({ config: task, identity: generateIdentity(random), admission: { mode: 'open' }, transferSet: data.transferSet, teacher, store, clock, random, logger: silentLogger, events: emit('coordinator') });
+
+  const models = scenario.clients.groups.flatMap((group) => Array.from({ length: group.count }, () => group));
+  const parts = partition(data.pool.labels, data.pool.numClasses, scenario.clients.partition, models.length, deriveSeed(task.seed, 'partition'));
+  const participants = models.map(({ model, stepMs }, index) => {
+    const name = `client-${index + 1}`;
+    const privateDataset = selectLabelled(data.pool, parts[index]!);
+    const clientStore = new MemoryStore();
+    const clientRandom = options.random(name);
+    const traffic: Traffic = { bytesUp: 0, bytesDown: 0 };
+    const participant = new Participant({
+      connector: memoryConnector({ endpoint: () => coordinator, clock, network: networkOf(scenario, deriveSeed(task.seed, 'network', name)), traffic }),
+      coordinatorFingerprint: coordinator.fingerprint,
+      identity: generateIdentity(clientRandom),
+      clock,
+      random: clientRandom,
+      ledger: new MemoryLedger(),
+      policy: { ...agreeable, delta: task.privacy.delta as Delta },
+      engine: serialEngine(engine, queue, clock, { stepMs }),
+      prepare: () =>
+        Promise.resolve({
+          store: clientStore,
+          model: { kind: 'zoo', name: model, exampleShape: task.data.exampleShape, numClasses: task.data.numClasses, dropout: task.student.dropout },
+          privateDataset,
+          ...(data.testSet === undefined ? {} : { testSet: data.testSet }),
+        }),
+      logger: silentLogger,
+      events: emit(name),
+      seed: deriveSeed(task.seed, 'student', name),
+      trackLocalOnly: scenario.clients.baseline,
+      traffic,
+    });
+    return { name, model, privateDataset, store: clientStore, participant };
+  });
+
+  const work = async () => {
+    await coordinator.start();
+    return Promise.all([coordinator.finished, Promise.allSettled(participants.map(({ participant }) => participant.run(signal)))]);
+  };
+  try {
+    const [reason, outcomes] = await clock.runUntil(work()).catch((error: unknown) => {
+      signal?.throwIfAborted();
+      throw error instanceof FederationError ? error : stuck(error, coordinator);
+    });
+    signal?.throwIfAborted();
+    const clients = await Promise.all(
+      participants.map(async ({ name, model, privateDataset, store: clientStore }, index): Promise<SimulatedClient> => {
+        const outcome = outcomes[index]!;
+        return {
+          name,
+          model,
+          privateRecords: privateDataset.examples.count,
+          classHistogram: [...labelHistogram(privateDataset.labels, privateDataset.numClasses)],
+          metrics: (await clientStore.readLog('metrics.jsonl')).map((line) => ClientMetricsSchema.parse(line)),
+          summary: outcome.status === 'fulfilled' ? outcome.value : undefined,
+          error: outcome.status === 'rejected' ? asFederationError(outcome.reason) : undefined,
+        };
+      }),
+    );
+    const rounds = (await store.readLog('metrics.jsonl')) as readonly RoundMetrics[];
+    return { reason, clients, rounds, release: planTaskRelease(task, data.transferSet.count), virtualMs: clock.now() };
+  } finally {
+    await coordinator.close();
+    await clock.runUntil(teacher.dispose());
+  }
+}
+
+/** Every metric of a run, one object a line: the coordinator's rounds first, then each client's, in the order of the scenario. */
+export function metricsLines(result: SimulationResult): readonly object[] {
+  return [
+    ...result.rounds.map((line) => ({ party: 'coordinator', ...line })),
+    ...result.clients.flatMap(({ name, metrics }) => metrics.map((line) => ({ party: name, ...line }))),
+  ];
+}
+
+/** A client's link: constant latency, a bandwidth, and seeded accidents. */
+function networkOf({ network }: Scenario, seed: number): Network {
+  const generator = new SeededGenerator(seed);
+  return ({ bytes }) => ({
+    delayMs: network.latencyMs + (network.bytesPerSecond === 0 ? 0 : (1000 * bytes) / network.bytesPerSecond),
+    isLost: network.lossRate > 0 && generator.uniform() < network.lossRate,
+    breaksConnection: network.breakRate > 0 && generator.uniform() < network.breakRate,
+  });
+}
+
+function asFederationError(error: unknown): FederationError {
+  return error instanceof FederationError ? error : new FederationError('internal', error instanceof Error ? error.message : String(error), { cause: error });
+}
+
+function stuck(cause: unknown, coordinator: Coordinator): FederationError {
+  const { phase, round, connected } = coordinator.status();
+  return new FederationError('quorum-missed', `The simulation cannot go on: the coordinator is in phase ${phase} after round ${round} with ${connected} clients connected, and nothing is under way.`, {
+    next: 'Look at the failed clients in events.jsonl; lower schedule.quorum, or correct what made them fail.',
+    cause,
+  });
+}
