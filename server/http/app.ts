@@ -90,7 +90,8 @@ function createHttpApp(options: HttpOptions): Express {
 
   const sendResource = async (request: Request, response: Response, path: string) => {
     const { contentType, body } = await endpoint.resource(path, bearerToken(request));
-    response.set({ 'Content-Type': contentType, ETag: entityTag(body), 'Cache-Control': 'private, no-cache' });
+    response.set({ ETag: entityTag(body), 'Cache-Control': 'private, no-cache' });
+    response.setHeader('Content-Type', contentType); // `set` would add a charset
     response.send(Buffer.from(body.buffer, body.byteOffset, body.byteLength)); // 304 when the client has these bytes
   };
   for (const path of ['/task', '/transfer-set', '/finished/soft-labels']) serve(app, path, (request, response) => sendResource(request, response, path));
