@@ -125,7 +125,8 @@ class SocketConnection implements CoordinatorConnection {
     const acknowledge = args.at(-1);
     const payloads = typeof acknowledge === 'function' ? args.slice(0, -1) : args;
     this.#traffic.bytesDown += payloadBytes(payloads[0] ?? null);
-    const answer = (await this.#onEvent?.(event, payloads.length === 1 ? payloads[0] : undefined)) ?? { ok: true };
+    const answer = await this.#onEvent?.(event, payloads.length === 1 ? payloads[0] : undefined);
+    if (answer === undefined) return; // nobody listens: whoever sent it hears nothing, and takes it for lost
     if (typeof acknowledge !== 'function') return;
     this.#traffic.bytesUp += payloadBytes(answer);
     (acknowledge as (answer: Ack) => void)(answer);

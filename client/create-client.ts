@@ -1,0 +1,135 @@
+/** Wires a participant for a real process: worker thread for training, so that heartbeats are answered meanwhile; files, sockets, system clock and CSPRNG. */
+import type { ComputeEngine, ModelSource } from '../shared/compute/engine.ts';
+import type { EnginePreference } from '../shared/compute/select-engine.ts';
+import { startWorkerEngine } from '../shared/compute/worker-engine.ts';
+import type { DataSource } from '../shared/config/task-config.ts';
+import { FederationError } from '../shared/errors.ts';
+import { checkZooModel } from '../shared/models/catalog.ts';
+import { loadDataSource } from '../shared/node/data-source.ts';
+import { readLayersModel, writeLayersModel } from '../shared/node/layers-model-files.ts';
+import { systemClock } from '../shared/node/system-clock.ts';
+import { systemRandom } from '../shared/node/system-random.ts';
+import type { DurableStore } from '../shared/ports/durable-store.ts';
+import type { EventSink } from '../shared/ports/event-sink.ts';
+import type { Logger } from '../shared/ports/logger.ts';
+import type { ClientPolicy } from '../shared/privacy/client-policy.ts';
+import { parseJoinUrl } from '../shared/protocol/identity.ts';
+import type { TaskDocument } from '../shared/protocol/messages.ts';
+import type { LabelledExamples, OutputKind } from '../shared/types/matrix.ts';
+import { socketConnector } from './connection/socket-connector.ts';
+import { Participant, type ParticipantSummary, type Patience } from './participant/participant.ts';
+import { readStudent, type StudentOverrides } from './participant/training.ts';
+import { openClientState, type ClientState } from './persistence/client-state.ts';
+
+/** Which student: a zoo model by name (default: the one that the task suggests), or a saved LayersModel by folder. */
+export type StudentModel = { readonly kind: 'zoo'; readonly name: string | undefined } | { readonly kind: 'folder'; readonly path: string; readonly outputKind: OutputKind };
+
+export interface ClientOptions {
+  /** As the coordinator prints it. */
+  readonly joinUrl: string;
+  readonly stateDirectory: string;
+  /** Labelled private examples. Relative paths start from `baseDirectory`. */
+  readonly data: DataSource;
+  readonly testData?: DataSource;
+  readonly baseDirectory: string;
+  readonly model: StudentModel;
+  readonly policy: ClientPolicy;
+  readonly engine: EnginePreference;
+  readonly joinToken?: string;
+  /** PEM certificates to trust instead of the system's. */
+  readonly ca?: string;
+  readonly overrides?: StudentOverrides;
+  readonly seed?: number;
+  readonly trackLocalOnly?: boolean;
+  readonly logger: Logger;
+  readonly events: EventSink;
+  readonly patience?: Partial<Patience>;
+}
+
+export interface Client {
+  readonly clientId: string;
+  /** Name of the compute engine, and why it was chosen. */
+  readonly engine: Pick<ComputeEngine, 'name' | 'reason'>;
+  /** Absolute path of the state folder. */
+  readonly stateDirectory: string;
+  /** Takes part until the task is finished; see `Participant.run`. */
+  run(signal?: AbortSignal): Promise<ParticipantSummary>;
+  /** Writes the student as a LayersModel folder; false when it has not been trained yet. After `run`. */
+  exportStudent(folder: string): Promise<boolean>;
+  /** Gives everything back. */
+  close(): Promise<void>;
+}
+
+/** Opens state and engine; what is wrong with either is thrown here, before anybody is contacted. */
+export async function createClient(options: ClientOptions): Promise<Client> {
+  const target = parseJoinUrl(options.joinUrl);
+  const state = await openClientState(options.stateDirectory, { random: systemRandom, logger: options.logger });
+  let engine: ComputeEngine;
+  try {
+    engine = await startWorkerEngine(options.engine);
+  } catch (error) {
+    await state.close();
+    throw error;
+  }
+  const traffic = { bytesUp: 0, bytesDown: 0 };
+  const { policy, logger, events, joinToken, overrides, seed, trackLocalOnly, patience } = options;
+  let store: DurableStore | undefined;
+  const participant = new Participant({
+    connector: socketConnector({ origin: target.origin, traffic, ...(options.ca === undefined ? {} : { ca: options.ca }) }),
+    coordinatorFingerprint: target.coordinatorFingerprint,
+    identity: state.identity,
+    clock: systemClock,
+    random: systemRandom,
+    ledger: state.ledger,
+    policy,
+    engine,
+    prepare: async (task) => {
+      const workspace = await openWorkspace(options, state, task, target.coordinatorFingerprint);
+      store = workspace.store;
+      return workspace;
+    },
+    logger,
+    events,
+    traffic,
+    ...(joinToken === undefined ? {} : { joinToken }),
+    ...(overrides === undefined ? {} : { overrides }),
+    ...(seed === undefined ? {} : { seed }),
+    ...(trackLocalOnly === undefined ? {} : { trackLocalOnly }),
+    ...(patience === undefined ? {} : { patience }),
+  });
+  return {
+    clientId: participant.clientId,
+    engine: { name: engine.name, reason: engine.reason },
+    stateDirectory: state.directory,
+    run: (signal) => participant.run(signal),
+    async exportStudent(folder) {
+      const student = store === undefined ? undefined : await readStudent(store);
+      if (student === undefined) return false;
+      await writeLayersModel(folder, student);
+      return true;
+    },
+    async close() {
+      await engine.dispose();
+      await state.close();
+    },
+  };
+}
+
+async function openWorkspace(options: ClientOptions, state: ClientState, task: TaskDocument, coordinatorFingerprint: string) {
+  const model = await modelSource(options.model, task);
+  const privateDataset = await loadLabelled(options.data, '--data', options, task);
+  const testSet = options.testData === undefined ? undefined : await loadLabelled(options.testData, '--test-data', options, task);
+  const store = await state.openTask(task.task, coordinatorFingerprint);
+  return { store, model, privateDataset, ...(testSet === undefined ? {} : { testSet }) };
+}
+
+async function modelSource(model: StudentModel, { exampleShape, numClasses, student }: TaskDocument): Promise<ModelSource> {
+  if (model.kind === 'folder') return { kind: 'layersModel', artifacts: await readLayersModel(model.path), outputKind: model.outputKind };
+  return { kind: 'zoo', name: checkZooModel(model.name ?? student.model, exampleShape), exampleShape, numClasses, dropout: student.dropout };
+}
+
+async function loadLabelled(source: DataSource, field: string, { baseDirectory }: ClientOptions, { exampleShape, numClasses }: TaskDocument): Promise<LabelledExamples> {
+  const { examples, labels } = await loadDataSource(source, { baseDir: baseDirectory, exampleShape, numClasses, needLabels: true });
+  if (labels === undefined) throw new FederationError('data-invalid', 'The data have no labels.', { field, expected: 'labelled examples' });
+  return { examples, labels, numClasses };
+}

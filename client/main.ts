@@ -1,0 +1,302 @@
+/** `fedstill join`: options to a client, events to lines, signals to a clean stop. What goes wrong is thrown; the caller prints it and sets the exit status. */
+import { readFile, stat } from 'node:fs/promises';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { enginePreferences, type EnginePreference } from '../shared/compute/select-engine.ts';
+import { exitStatus, FederationError } from '../shared/errors.ts';
+import { zooNames } from '../shared/models/catalog.ts';
+import { parseDataArgument } from '../shared/node/data-source.ts';
+import { createJsonLogger, logLevels, type LogLevel } from '../shared/node/json-logger.ts';
+import { formatBytes, formatCommand, formatEpsilon, printJson, printLine } from '../shared/node/terminal.ts';
+import type { EventSink, RunEvent } from '../shared/ports/event-sink.ts';
+import type { ClientPolicy } from '../shared/privacy/client-policy.ts';
+import type { MechanismName } from '../shared/privacy/release.ts';
+import type { OutputKind } from '../shared/types/matrix.ts';
+import type { Delta, Epsilon } from '../shared/types/units.ts';
+import { createClient, type StudentModel } from './create-client.ts';
+import type { ParticipantSummary } from './participant/participant.ts';
+import type { StudentOverrides } from './participant/training.ts';
+
+interface JoinOptions {
+  readonly data: string;
+  readonly model?: string;
+  readonly modelOutput: OutputKind;
+  readonly state: string;
+  readonly name?: string;
+  readonly token?: string;
+  readonly tokenFile?: string;
+  readonly testData?: string;
+  readonly baseline: boolean;
+  readonly maxEpsilon?: number;
+  readonly delta: number;
+  readonly minCohort: number;
+  readonly allow: readonly MechanismName[];
+  readonly maxRounds: number;
+  readonly pretrainEpochs?: number;
+  readonly digestEpochs?: number;
+  readonly revisitEpochs?: number;
+  readonly batchSize?: number;
+  readonly learningRate?: number;
+  readonly seed?: number;
+  readonly engine: EnginePreference;
+  readonly ca?: string;
+  readonly export?: string;
+  readonly logLevel: LogLevel;
+  readonly json: boolean;
+}
+
+const mechanismNames = ['gaussian', 'laplace', 'none'] as const satisfies readonly MechanismName[];
+const defaultMaxEpsilon = 10;
+
+/** A number option with its range; the message names both. */
+function number(lowest: number, highest: number, { integer = false, open = false } = {}): (text: string) => number {
+  return (text) => {
+    const value = text === 'infinity' ? Infinity : Number(text);
+    const isInside = (open ? value > lowest : value >= lowest) && value <= highest;
+    if (text.trim() !== '' && isInside && (!integer || Number.isInteger(value) || value === Infinity)) return value;
+    throw new InvalidArgumentError(`Expected ${integer ? 'an integer' : 'a number'} ${open ? 'above' : 'from'} ${lowest} to ${highest}.`);
+  };
+}
+const epochs = number(0, 10_000, { integer: true });
+
+export function joinCommand(): Command {
+  return new Command('join')
+    .description('take part in a federation with data that stays on this machine')
+    .argument('<URL>', 'join URL, as `fedstill serve` prints it')
+    .requiredOption('--data <source>', 'your private, labelled data: mnist, folder with IDX files, FILE.csv#LABELCOLUMN, synthetic:SIZE:SEED')
+    .option('--model <name or folder>', `your student: ${zooNames().join(', ')}; or a folder with a saved TF.js LayersModel (default: what the task suggests)`)
+    .addOption(new Option('--model-output <kind>', 'what the last layer of a saved model gives').choices(['logits', 'probabilities']).default('logits'))
+    .option('--state <folder>', 'identity, privacy ledger and progress; keep it, or your budget is forgotten', './fedstill-client')
+    .option('--name <text>', 'put in front of every line; never sent')
+    .option('--token <text>', 'join token (other users of this machine can see it here: prefer --token-file, or FEDSTILL_JOIN_TOKEN)')
+    .option('--token-file <file>', 'file with the join token on one line')
+    .option('--test-data <source>', 'labelled data on which your student is measured, for you alone')
+    .option('--baseline', 'also train a student without the federation, to compare with (needs --test-data to be of use)', false)
+    .option('--max-epsilon <number>', `most privacy loss over everything that this state folder ever sends: epsilon, replace-one; or "infinity" (default: ${defaultMaxEpsilon}; infinity with --allow none)`, number(0, Infinity, { open: true }))
+    .option('--delta <number>', 'delta of that epsilon', number(0, 0.5, { open: true }), 1e-5)
+    .option('--min-cohort <clients>', 'fewest clients in a round', number(1, 1e9, { integer: true }), 2)
+    .addOption(new Option('--allow <mechanisms...>', 'privacy mechanisms that you accept; none = your predictions are sent without noise').choices([...mechanismNames]).default(['gaussian', 'laplace']))
+    .option('--max-rounds <rounds>', 'most rounds of one task', number(1, Infinity, { integer: true }), Infinity)
+    .option('--pretrain-epochs <epochs>', 'passes over your data before the first round (default: the task\'s)', epochs)
+    .option('--digest-epochs <epochs>', 'passes over the soft labels in each round (default: the task\'s)', epochs)
+    .option('--revisit-epochs <epochs>', 'passes over your data in each round (default: the task\'s)', epochs)
+    .option('--batch-size <examples>', 'examples in a training step (default: the task\'s)', number(1, 65_536, { integer: true }))
+    .option('--learning-rate <number>', 'step size of the optimizer (default: the task\'s)', number(0, 10, { open: true }))
+    .option('--seed <integer>', 'seed of weights and shuffles, never of noise (default: from the task and your id)', number(0, 0xffff_ffff, { integer: true }))
+    .addOption(new Option('--engine <name>', 'what computes').choices([...enginePreferences]).default('auto'))
+    .option('--ca <file>', 'PEM file with the certificate authority to trust, for https')
+    .option('--export <folder>', 'write the trained student there as a TF.js LayersModel')
+    .addOption(new Option('--log-level <level>', 'what to log on standard error').choices([...logLevels]).default('warn'))
+    .option('--json', 'one JSON object a line on standard output', false)
+    .addHelpText('after', '\nExit status: 0 the task is done, 2 bad input, 3 your privacy policy or budget refuses the task, 4 coordinator or quorum failed, 130 Ctrl-C.')
+    .action(join);
+}
+
+async function join(url: string, options: JoinOptions): Promise<void> {
+  const client = await createClient({
+    joinUrl: url,
+    stateDirectory: options.state,
+    data: parseDataArgument(options.data),
+    ...(options.testData === undefined ? {} : { testData: parseDataArgument(options.testData) }),
+    baseDirectory: process.cwd(),
+    model: await parseModel(options),
+    policy: policyOf(options),
+    engine: options.engine,
+    ...present('joinToken', await readToken(options)),
+    ...present('ca', options.ca === undefined ? undefined : await readText(options.ca, '--ca')),
+    overrides: overridesOf(options),
+    ...present('seed', options.seed),
+    trackLocalOnly: options.baseline,
+    logger: createJsonLogger({ level: options.logLevel }),
+    events: eventPrinter(options),
+  });
+  const stop = new AbortController();
+  const release = onSignals((signal) => {
+    process.exitCode = signal === 'SIGINT' ? 130 : 143;
+    stop.abort(new Stopped());
+  });
+  try {
+    report({ event: 'starting', clientId: client.clientId, state: client.stateDirectory, engine: client.engine.name, engineReason: client.engine.reason }, options);
+    const summary = await client.run(stop.signal);
+    if (options.export !== undefined && (await client.exportStudent(options.export))) report({ event: 'exported', folder: options.export }, options);
+    printSummary(summary, options);
+    if (summary.reason === 'quorum-missed' || summary.reason === 'failed') process.exitCode = exitStatus.peer;
+  } catch (error) {
+    if (!(error instanceof Stopped)) throw withRemedy(error, options);
+    const command = formatCommand(['fedstill', ...withoutSecrets(process.argv.slice(2))]);
+    if (options.json) printJson({ event: 'stopped', resume: command });
+    else process.stderr.write(`Stopped. What was done is kept in ${client.stateDirectory}. To go on, run the same command again:\n  ${command}\n`);
+  } finally {
+    release();
+    await client.close();
+  }
+}
+
+/** The user has stopped the client. */
+class Stopped extends Error {}
+
+/** Calls `stop` at the first signal; the second one ends the process at once. */
+function onSignals(stop: (signal: 'SIGINT' | 'SIGTERM') => void): () => void {
+  let isStopping = false;
+  const handle = (signal: 'SIGINT' | 'SIGTERM') => {
+    if (isStopping) process.exit(signal === 'SIGINT' ? 130 : 143);
+    isStopping = true;
+    stop(signal);
+  };
+  const onInterrupt = () => handle('SIGINT');
+  const onTerminate = () => handle('SIGTERM');
+  process.on('SIGINT', onInterrupt).on('SIGTERM', onTerminate);
+  return () => void process.off('SIGINT', onInterrupt).off('SIGTERM', onTerminate);
+}
+
+// --- options ---
+
+function present<K extends string, V>(key: K, value: V | undefined): Partial<Record<K, V>> {
+  return value === undefined ? {} : ({ [key]: value } as Record<K, V>);
+}
+
+async function parseModel({ model, modelOutput }: JoinOptions): Promise<StudentModel> {
+  if (model === undefined || (zooNames() as readonly string[]).includes(model)) return { kind: 'zoo', name: model };
+  const isThere = await stat(model).then(
+    () => true,
+    () => false,
+  );
+  if (isThere) return { kind: 'folder', path: model, outputKind: modelOutput };
+  throw new FederationError('model-invalid', `"${model}" is neither a model of the zoo nor a folder.`, {
+    field: '--model',
+    expected: `${zooNames().join(', ')}, or a folder with model.json`,
+    got: model,
+    next: 'Run "fedstill doctor" to see what the zoo has.',
+  });
+}
+
+function policyOf({ allow, maxEpsilon, delta, minCohort, maxRounds }: JoinOptions): ClientPolicy {
+  const allowsNone = allow.includes('none');
+  return {
+    maxEpsilon: (maxEpsilon ?? (allowsNone ? Infinity : defaultMaxEpsilon)) as Epsilon,
+    delta: delta as Delta,
+    minCohort,
+    allowedMechanisms: allow,
+    // Who accepts no noise gives the coordinator everything that `clear` would.
+    allowClear: allowsNone,
+    maxRounds,
+  };
+}
+
+function overridesOf({ pretrainEpochs, digestEpochs, revisitEpochs, batchSize, learningRate }: JoinOptions): StudentOverrides {
+  return { ...present('pretrainEpochs', pretrainEpochs), ...present('digestEpochs', digestEpochs), ...present('revisitEpochs', revisitEpochs), ...present('batchSize', batchSize), ...present('learningRate', learningRate) };
+}
+
+async function readToken({ token, tokenFile }: JoinOptions): Promise<string | undefined> {
+  if (token !== undefined && tokenFile !== undefined) {
+    throw new FederationError('usage-invalid', 'The join token is given twice.', { field: '--token', expected: 'one of --token and --token-file', got: 'both', next: 'Leave one of them out.' });
+  }
+  const text = tokenFile === undefined ? (token ?? process.env['FEDSTILL_JOIN_TOKEN']) : await readText(tokenFile, '--token-file');
+  const trimmed = text?.trim();
+  return trimmed === '' ? undefined : trimmed;
+}
+
+async function readText(path: string, field: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code ?? 'unknown error';
+    throw new FederationError('file-unreadable', `${path} cannot be read (${code}).`, { field, expected: 'a file that can be read', got: code, next: 'Check the path and its permissions.', cause });
+  }
+}
+
+/** The token is not repeated on a screen. */
+function withoutSecrets(args: readonly string[]): string[] {
+  return args.map((arg, i) => (args[i - 1] === '--token' ? 'TOKEN' : arg.startsWith('--token=') ? '--token=TOKEN' : arg));
+}
+
+/** A refusal of the policy names the option that would change it. */
+function withRemedy(error: unknown, { allow }: JoinOptions): unknown {
+  if (!(error instanceof FederationError) || error.fault !== 'refused') return error;
+  const remedies: Readonly<Record<string, string>> = {
+    allowedMechanisms: `If you accept that, add: --allow ${[...allow, error.got ?? 'none'].join(' ')}`,
+    allowClear: 'If you accept that, add: --allow none',
+    minCohort: `If you accept that, add: --min-cohort ${/\d+/.exec(error.got ?? '')?.[0] ?? 1}`,
+    maxRounds: 'If you accept more, raise --max-rounds',
+    maxEpsilon: error.got === 'Infinity' ? 'If you accept that, add: --max-epsilon infinity' : 'If you accept a higher privacy loss, raise --max-epsilon',
+  };
+  const remedy = remedies[error.field ?? ''];
+  if (remedy === undefined) return error;
+  const { field, expected, got } = error;
+  return new FederationError(error.code, error.message, { ...present('field', field), ...present('expected', expected), ...present('got', got), next: `${remedy}. Otherwise stay out of this task.`, cause: error });
+}
+
+// --- lines ---
+
+type Output = Pick<JoinOptions, 'json' | 'name'>;
+
+function report(event: RunEvent, { json, name }: Output): void {
+  if (json) {
+    printJson({ ...(name === undefined ? {} : { name }), ...event });
+    return;
+  }
+  const line = lineFor(event);
+  if (line !== undefined) printLine(name === undefined ? line : `${name}: ${line}`);
+}
+
+function eventPrinter(output: Output): EventSink {
+  return { emit: (event) => report(event, output) };
+}
+
+const percent = (share: unknown) => (typeof share === 'number' ? `${(100 * share).toFixed(2)} %` : undefined);
+const accuracyOf = (share: unknown) => (percent(share) === undefined ? '' : `, test accuracy ${percent(share)}`);
+
+/** One line for a person, or none for an event that is not worth one. */
+function lineFor(event: RunEvent): string | undefined {
+  const field = (name: string) => String(event[name]);
+  switch (event.event) {
+    case 'starting':
+      return `client ${field('clientId')}, engine ${field('engine')}, state in ${field('state')}`;
+    case 'task-verified':
+      return `task ${field('task')}: ${field('rounds')} rounds, trust mode ${field('trustMode')}, mechanism ${field('mechanism')}`;
+    case 'budget-short':
+      return `your budget does not last to the end of this task: epsilon ${formatEpsilon(event['epsilonAtEnd'] as number)} after all rounds, limit ${formatEpsilon(event['maxEpsilon'] as number)}; later rounds will be declined`;
+    case 'joined':
+      return `joined; next round ${field('nextRound')}`;
+    case 'pretrained':
+      return `pretrained ${field('epochs')} epochs on ${field('examples')} private examples in ${Number(event['seconds']).toFixed(1)} s${accuracyOf(event['testAccuracy'])}`;
+    case 'contributed': {
+      const distilled = event['distilled'] === 0 ? '' : `distilled ${field('distilled')} soft labels, `;
+      const localOnly = percent(event['localOnlyTestAccuracy']);
+      return `round ${field('round')}: ${distilled}trained ${field('epochs')} epochs, sent ${formatBytes(Number(event['bytes']))}, epsilon ${formatEpsilon(event['epsilonSpent'] as number | 'infinite')} of ${formatEpsilon(event['maxEpsilon'] as number | 'infinite')}${accuracyOf(event['testAccuracy'])}${localOnly === undefined ? '' : ` (local only ${localOnly})`}`;
+    }
+    case 'round-refused':
+      return `round ${field('round')}: refused: ${field('reason')}`;
+    case 'announcement-refused':
+    case 'declined':
+      return `${event.event === 'declined' ? `round ${field('round')}: declined` : 'announcement refused'}: ${field('reason')}`;
+    case 'round-missed':
+      return `round ${field('round')}: closed before this client was ready`;
+    case 'round-closed':
+      return event['outcome'] === 'aborted' ? `round ${field('round')}: aborted with ${field('contributions')} contributions` : undefined;
+    case 'reconnecting':
+      return `no connection (${field('reason')}); trying again in ${(Number(event['delayMs']) / 1000).toFixed(1)} s`;
+    case 'last-labels-missed':
+      return `the last soft labels could not be fetched: ${field('reason')}`;
+    case 'task-finished':
+      return `task finished: ${field('reason')} after ${field('rounds')} rounds`;
+    case 'exported':
+      return `student written to ${field('folder')}`;
+    default:
+      return undefined;
+  }
+}
+
+function printSummary(summary: ParticipantSummary, { json, name }: Output): void {
+  if (json) {
+    printJson({ ...(name === undefined ? {} : { name }), event: 'summary', ...summary });
+    return;
+  }
+  const prefix = name === undefined ? '' : `${name}: `;
+  const accuracies = [
+    ['after pretraining', percent(summary.pretrainedAccuracy)],
+    ['local only', percent(summary.localOnlyAccuracy)],
+    ['at the end', percent(summary.finalAccuracy)],
+  ].flatMap(([label, value]) => (value === undefined ? [] : [`${label} ${value}`]));
+  printLine(`${prefix}contributed to ${summary.contributedRounds} of ${summary.rounds} rounds; sent ${formatBytes(summary.bytesUp)}, received ${formatBytes(summary.bytesDown)}; lifetime epsilon ${formatEpsilon(summary.epsilonSpent)} (replace-one)`);
+  if (accuracies.length > 0) printLine(`${prefix}test accuracy: ${accuracies.join(', ')}`);
+}
