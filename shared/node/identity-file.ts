@@ -43,7 +43,9 @@ async function load(path: string): Promise<IdentityKeys | undefined> {
   }
   try {
     // On the open file, not on the path: what is checked is what is read.
-    const { mode, size } = await file.stat();
+    const stats = await file.stat();
+    const { mode, size } = stats;
+    if (!stats.isFile()) throw new FederationError('file-unreadable', 'The identity file is no plain file.', { field: path, next: 'Name another file.' });
     if (process.platform !== 'win32' && (mode & 0o077) !== 0) {
       throw new FederationError('file-unreadable', 'The identity file can be read or written by other users of this machine, so it is not used.', {
         field: path,
@@ -60,9 +62,10 @@ async function load(path: string): Promise<IdentityKeys | undefined> {
 }
 
 function parse(text: string, path: string): IdentityKeys {
-  const [head, encoded, print, rest] = text.split('\n');
+  const lines = text.split('\n');
+  const [head, encoded, print, end] = lines;
   const seed = encoded === undefined ? undefined : fromBase64(encoded);
-  if (head !== firstLine || rest !== '' || seed?.length !== identitySeedBytes) throw damaged(path, text === '' ? 'an empty file' : `${text.length} characters that are none`);
+  if (head !== firstLine || lines.length !== 4 || end !== '' || seed?.length !== identitySeedBytes) throw damaged(path, text === '' ? 'an empty file' : `${text.length} characters that are none`);
   const keys = identityFromSeed(seed);
   if (print !== fingerprint(keys.publicKey)) throw damaged(path, 'a seed and a fingerprint that do not belong together');
   return keys;

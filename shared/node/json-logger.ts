@@ -20,7 +20,7 @@ export interface JsonLoggerOptions {
 
 export function createJsonLogger(options: JsonLoggerOptions = {}): Logger {
   const stream = options.destination ?? openDestination({ dest: 2, sync: true });
-  const log = pino({ level: options.level ?? 'warn', base: { pid: process.pid }, formatters: { level: (label) => ({ level: label }) }, timestamp: () => `,"time":"${new Date().toISOString()}"` }, stream);
+  const log = pino({ level: options.level ?? 'warn', base: { pid: process.pid }, formatters: { level: (label) => ({ level: label }) }, serializers: { err: (value: unknown) => value }, timestamp: () => `,"time":"${new Date().toISOString()}"` }, stream);
   const write = (level: 'debug' | 'info' | 'warn' | 'error') => (fields: Readonly<Record<string, unknown>>, message: string) => {
     if (log.isLevelEnabled(level)) log[level](redact(fields, 0) as object, message);
   };

@@ -2,7 +2,6 @@
  * The machine's time. `now` is the wall clock, which an operator or NTP may set; timers run on elapsed time and don't notice.
  * A pending timer keeps the process alive: whoever asks for one cancels it when it closes.
  */
-import { performance } from 'node:perf_hooks';
 import type { Clock, Timer } from '../ports/clock.ts';
 import type { Instant } from '../types/ids.ts';
 
