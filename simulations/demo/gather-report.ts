@@ -1,0 +1,93 @@
+/** From the folders of a finished demo to its report. */
+import { cpus } from 'node:os';
+import type { ClientMetrics } from '../../client/participant/metrics.ts';
+import { FederationError } from '../../shared/errors.ts';
+import type { ClientResult, NoisyResult, RoundAccuracy, RunReport } from '../report/report-data.ts';
+import { mean } from '../spread.ts';
+import { readClientMetrics, readRoundMetrics, readStatement } from './federation.ts';
+import type { DemoProgress } from './progress.ts';
+import { demoTask, noisyRounds, testExamples, transferExamples } from './settings.ts';
+
+export async function gatherReport(runDirectory: string, progress: DemoProgress, createdAt: string): Promise<RunReport> {
+  const { seed, clients, centralized, noisy, federation } = progress;
+  if (clients === undefined || centralized === undefined || noisy === undefined || federation === undefined) {
+    throw new FederationError('state-mismatch', 'The demo is not finished, so there is nothing to report.', { field: 'demo.json', next: `Run: fedstill resume ${runDirectory}` });
+  }
+  const task = demoTask(seed);
+  const results: ClientResult[] = [];
+  for (const client of clients) {
+    const model = centralized.models.find(({ name }) => name === client.model)!;
+    results.push(clientResult(client, model, await readClientMetrics(runDirectory, client.name), task.schedule.rounds));
+  }
+  const rounds = await readRoundMetrics(runDirectory);
+  const teacherByRound = rounds.flatMap(({ round, teacherAccuracy }) => (teacherAccuracy === null ? [] : [{ round, accuracy: teacherAccuracy }]));
+  const localOnly = results.map((client) => client.localOnly);
+  return {
+    title: 'fedstill demo: five data owners, three kinds of model, MNIST',
+    createdAt,
+    command: 'npm start',
+    next: 'npx fedstill serve --help',
+    machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length, node: process.version, platform: `${process.platform} ${process.arch}`, engine: centralized.engine },
+    task: { name: task.task, seed, rounds: task.schedule.rounds, transferExamples, testExamples, numClasses: task.data.numClasses, dataset: 'MNIST', split: 'Dirichlet, alpha 0.5' },
+    clients: results,
+    teacher: { model: task.teacher.kind === 'learner' ? task.teacher.model : 'consensus', byRound: teacherByRound, final: teacherByRound.at(-1)?.accuracy ?? null },
+    centralized: { model: task.teacher.kind === 'learner' ? task.teacher.model : task.student.model, accuracy: centralized.accuracy },
+    noisy: noisy.map((result): NoisyResult => ({
+      mechanism: 'gaussian',
+      epsilon: result.epsilon,
+      delta: 1e-5,
+      meanNoiseStddev: result.meanNoiseStddev,
+      federated: result.federated,
+      localOnly,
+      teacher: result.teacher,
+      lesson: lessonOf(result, localOnly),
+    })),
+    statement: await readStatement(runDirectory),
+    timings: [
+      { part: 'federation (coordinator and 5 client processes)', seconds: federation.seconds },
+      { part: 'centralized bound', seconds: centralized.seconds },
+      ...noisy.map(({ epsilon, seconds }) => ({ part: `federation with local noise, epsilon ${epsilon} (simulated)`, seconds })),
+    ],
+  };
+}
+
+function clientResult(client: NonNullable<DemoProgress['clients']>[number], model: { readonly parameterCount: number; readonly weightBytes: number }, metrics: readonly ClientMetrics[], rounds: number): ClientResult {
+  const last = metrics.find((line) => line.phase === 'final');
+  if (last === undefined || last.testAccuracy === null || last.localOnlyTestAccuracy === null) {
+    throw new FederationError('state-mismatch', `${client.name} has not measured its student at the end.`, { field: 'metrics.jsonl', next: 'Look at its log in the run folder.' });
+  }
+  const byRound = (pick: (line: ClientMetrics) => number | null): RoundAccuracy[] =>
+    metrics.flatMap((line) => {
+      const accuracy = pick(line);
+      // The last soft labels are distilled after the last round.
+      const round = line.phase === 'final' ? line.round + 1 : line.round;
+      return accuracy === null ? [] : [{ round, accuracy }];
+    });
+  return {
+    name: client.name,
+    model: client.model,
+    parameterCount: model.parameterCount,
+    privateRecords: client.examples,
+    classHistogram: client.classHistogram,
+    localOnly: last.localOnlyTestAccuracy,
+    federated: last.testAccuracy,
+    byRound: byRound((line) => line.testAccuracy),
+    localOnlyByRound: byRound((line) => line.localOnlyTestAccuracy),
+    bytesUp: last.bytesUp,
+    bytesDown: last.bytesDown,
+    weightSharingBytes: 2 * rounds * model.weightBytes,
+  };
+}
+
+/** Says plainly what a noisy row shows; the numbers decide which sentence is true. */
+function lessonOf({ epsilon, federated, meanNoiseStddev }: NonNullable<DemoProgress['noisy']>[number], localOnly: readonly number[]): string {
+  const gain = mean(federated) - mean(localOnly);
+  const noise = `noise of standard deviation ${meanNoiseStddev.toPrecision(2)} on the mean of ${federated.length} probabilities`;
+  const points = `${Math.abs(100 * gain).toFixed(1)} points ${gain < 0 ? 'below' : 'above'} local training alone`;
+  const claim = epsilon <= 10 ? `epsilon ${epsilon} would be a real guarantee` : `epsilon ${epsilon} protects nobody`;
+  const verdict =
+    gain < 0.02
+      ? `local Gaussian noise at ${federated.length} clients leaves nothing to learn from: do not use it like this`
+      : 'so little noise leaves the labels useful, and the guarantee empty';
+  return `Over ${noisyRounds} rounds, ${claim}, and it takes ${noise}: the students end ${points}; ${verdict}.`;
+}
