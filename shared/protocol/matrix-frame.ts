@@ -100,7 +100,7 @@ function assertFinite(values: Float32Array): void {
 }
 
 /** Encodes a frame. Float values must be finite; `float16` also needs them within +-65504. */
-export function encodeFrame(frame: { content: Exclude<FrameContent, 'grid'>; shape: readonly number[]; values: Float32Array; dtype?: FloatEncoding } | { content: 'grid'; shape: readonly number[]; values: Int32Array; dtype: 'int32' }): Uint8Array {
+export function encodeFrame(frame: { content: Exclude<FrameContent, 'grid'>; shape: readonly number[]; values: Float32Array; dtype?: FloatEncoding; /** What bytes 0 and 255 of `uint8` stand for; default: the least and the largest value. */ range?: readonly [number, number] } | { content: 'grid'; shape: readonly number[]; values: Int32Array; dtype: 'int32' }): Uint8Array {
   const dtype: FrameDtype = frame.dtype ?? 'float32';
   const count = frame.shape.reduce((product, side) => product * side, 1);
   if (frame.shape.length < 1 || frame.shape.length > 5 || !frame.shape.every(isSide) || count !== frame.values.length) {
@@ -113,12 +113,7 @@ export function encodeFrame(frame: { content: Exclude<FrameContent, 'grid'>; sha
   if (frame.values instanceof Float32Array) {
     assertFinite(frame.values);
     if (dtype === 'uint8') {
-      let low = Infinity;
-      let high = -Infinity;
-      for (const value of frame.values) {
-        if (value < low) low = value;
-        if (value > high) high = value;
-      }
+      const [low, high] = ('range' in frame ? frame.range : undefined) ?? rangeOf(frame.values);
       offset = low;
       scale = Math.fround((high - low) / 255);
       if (!Number.isFinite(dequantize(255, scale, offset))) throw new RangeError(`"values" expected a range that float32 can hold for uint8, got ${low} to ${high}`);
@@ -203,9 +198,28 @@ export function decodeFrame(bytes: Uint8Array, maxBytes = maxFrameBytes): Frame 
   return { dtype, content, shape, values };
 }
 
-/** A frame of transfer examples: shape [count, ...exampleShape]. */
+function rangeOf(values: Float32Array): readonly [number, number] {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return [low, high];
+}
+
+/** A frame of transfer examples: shape [count, ...exampleShape]. Images of 8 bits a value stay that small on the wire. */
 export function encodeExamples(examples: Examples): Uint8Array {
-  return encodeFrame({ content: 'features', shape: [examples.count, ...examples.shape], values: examples.values });
+  const frame = { content: 'features', shape: [examples.count, ...examples.shape], values: examples.values } as const;
+  return encodeFrame(isEightBit(examples.values) ? { ...frame, dtype: 'uint8', range: [0, 1] } : frame);
+}
+
+/** Whether every value is a multiple of 1/255 in [0, 1], up to the rounding of float32. */
+function isEightBit(values: Float32Array): boolean {
+  return values.every((value) => {
+    const level = value * 255;
+    return value >= 0 && value <= 1 && Math.abs(level - Math.round(level)) < 1e-4;
+  });
 }
 
 /** The examples of a `features` frame. */

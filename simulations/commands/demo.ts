@@ -72,8 +72,7 @@ export async function runDemo(options: DemoOptions): Promise<void> {
     }
     if (progress.centralized === undefined || progress.noisy === undefined) {
       say('\nFor comparison: one model on all records, and the same federation with local noise');
-      // Worker threads have nothing to finish: an interrupt may drop them.
-      const [centralized, noisy] = await interrupt.race(Promise.all([trainCentralized(seed, data, engine), runWithNoise(seed, data, engine)]));
+      const [centralized, noisy] = await Promise.all([trainCentralized(seed, data, engine, interrupt.signal), runWithNoise(seed, data, engine, interrupt.signal)]);
       await keep({ centralized, noisy });
     }
     const report = await gatherReport(runDirectory, progress, createdAt);
@@ -111,13 +110,6 @@ function interruptible() {
   return {
     signal: controller.signal,
     exitStatus: () => status,
-    race: <T>(work: Promise<T>): Promise<T> =>
-      Promise.race([
-        work,
-        new Promise<never>((_resolve, reject) => {
-          controller.signal.addEventListener('abort', () => reject(controller.signal.reason as Error), { once: true });
-        }),
-      ]),
     release: () => process.off('SIGINT', onSignal).off('SIGTERM', onSignal),
   };
 }

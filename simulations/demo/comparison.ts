@@ -3,13 +3,16 @@ import type { ComputeEngine } from '../../shared/compute/engine.ts';
 import type { EnginePreference } from '../../shared/compute/select-engine.ts';
 import { startWorkerEngine } from '../../shared/compute/worker-engine.ts';
 import type { PartitionSpec } from '../../shared/config/partition-config.ts';
+import type { TaskConfig } from '../../shared/config/task-config.ts';
 import { deriveSeed } from '../../shared/datasets/seeded-generator.ts';
 import { accuracy } from '../../shared/distillation/evaluation.ts';
 import { FederationError } from '../../shared/errors.ts';
 import { systemRandom } from '../../shared/node/system-random.ts';
 import { noEvents } from '../../shared/ports/event-sink.ts';
-import type { ScenarioData } from '../run-simulation.ts';
-import { runSimulation } from '../run-simulation.ts';
+import { releaseEvents } from '../../shared/privacy/release.ts';
+import { buildStatement, renderStatement } from '../../shared/privacy/statement.ts';
+import type { Delta } from '../../shared/types/units.ts';
+import { runSimulation, type ScenarioData, type SimulationResult } from '../run-simulation.ts';
 import type { Scenario } from '../scenario.ts';
 import type { DemoProgress } from './progress.ts';
 import { demoModels, demoPartition, demoTask, noisyEpsilons } from './settings.ts';
@@ -18,7 +21,7 @@ type Centralized = NonNullable<DemoProgress['centralized']>;
 type Noisy = NonNullable<DemoProgress['noisy']>[number];
 
 /** The teacher's architecture on the records of all clients: what no federation may do, as a bound. As many local passes as a client makes. */
-export async function trainCentralized(seed: number, data: ScenarioData, preference: EnginePreference): Promise<Centralized> {
+export async function trainCentralized(seed: number, data: ScenarioData, preference: EnginePreference, signal: AbortSignal): Promise<Centralized> {
   const startedAt = performance.now();
   const task = demoTask(seed);
   return withEngine(preference, async (engine) => {
@@ -32,6 +35,7 @@ export async function trainCentralized(seed: number, data: ScenarioData, prefere
         loss: { distance: 'kl', temperature: 1, alpha: 1 },
         optimizer: task.student.optimizer,
         seed: deriveSeed(seed, 'centralized-fit'),
+        signal,
       },
     );
     const testSet = data.testSet!;
@@ -46,7 +50,7 @@ export async function trainCentralized(seed: number, data: ScenarioData, prefere
 }
 
 /** The same clients with local Gaussian noise, at every epsilon; real noise from the system's generator, two at a time. */
-export async function runWithNoise(seed: number, data: ScenarioData, preference: EnginePreference): Promise<Noisy[]> {
+export async function runWithNoise(seed: number, data: ScenarioData, preference: EnginePreference, signal: AbortSignal): Promise<Noisy[]> {
   return Promise.all(
     noisyEpsilons.map((epsilon) =>
       withEngine(preference, async (engine): Promise<Noisy> => {
@@ -62,7 +66,7 @@ export async function runWithNoise(seed: number, data: ScenarioData, preference:
           },
           network: { latencyMs: 20, bytesPerSecond: 0, lossRate: 0, breakRate: 0 },
         };
-        const result = await runSimulation({ scenario, data, engine, random: () => systemRandom, events: noEvents });
+        const result = await runSimulation({ scenario, data, engine, random: () => systemRandom, events: noEvents, signal });
         const failed = result.clients.find((client) => client.error !== undefined);
         if (failed?.error !== undefined) throw failed.error;
         if (result.release.mechanism !== 'gaussian') throw new FederationError('internal', 'The noisy run was planned without noise.');
@@ -71,11 +75,18 @@ export async function runWithNoise(seed: number, data: ScenarioData, preference:
           federated: result.clients.map((client) => client.summary!.finalAccuracy!),
           teacher: result.rounds.at(-1)?.teacherAccuracy ?? null,
           meanNoiseStddev: (result.release.noise.sigmaGrid * result.release.gridStep) / Math.sqrt(result.clients.length),
+          guarantee: statementOf(scenario.task, result),
           seconds: secondsSince(startedAt),
         };
       }),
     ),
   );
+}
+
+/** For a client that took part in every round. */
+function statementOf({ privacy }: TaskConfig, { release, rounds }: SimulationResult): string {
+  const events = { events: releaseEvents(release) };
+  return renderStatement(buildStatement({ trustMode: privacy.trustMode, parameters: release, delta: privacy.delta as Delta, ledger: rounds.map(() => events) }));
 }
 
 async function withEngine<T>(preference: EnginePreference, work: (engine: ComputeEngine) => Promise<T>): Promise<T> {

@@ -41,6 +41,7 @@ export async function gatherReport(runDirectory: string, progress: DemoProgress,
       localOnly,
       teacher: result.teacher,
       lesson: lessonOf(result, localOnly),
+      guarantee: result.guarantee,
     })),
     statement: await readStatement(runDirectory),
     timings: [

@@ -11,7 +11,7 @@ const DemoProgressSchema = z.strictObject({
   clients: z.array(z.strictObject({ name: z.string(), model: z.string(), directory: z.string(), examples: z.int(), classHistogram: z.array(z.int()) })).optional(),
   federation: z.strictObject({ seconds: z.number() }).optional(),
   centralized: z.strictObject({ accuracy: z.number(), seconds: z.number(), engine: z.string(), models: z.array(z.strictObject({ name: z.string(), parameterCount: z.int(), weightBytes: z.int() })) }).optional(),
-  noisy: z.array(z.strictObject({ epsilon: z.number(), federated: z.array(z.number()), teacher: z.number().nullable(), meanNoiseStddev: z.number(), seconds: z.number() })).optional(),
+  noisy: z.array(z.strictObject({ epsilon: z.number(), federated: z.array(z.number()), teacher: z.number().nullable(), meanNoiseStddev: z.number(), guarantee: z.string(), seconds: z.number() })).optional(),
 });
 export type DemoProgress = z.infer<typeof DemoProgressSchema>;
 

@@ -43,7 +43,7 @@ export interface Traffic {
 
 let nextConnection = 1;
 
-/** A connector to a coordinator in this process. `isUp` says whether the coordinator can be reached now. */
+/** A connector to a coordinator in this process; `endpoint` gives `undefined` while it cannot be reached. */
 export function memoryConnector(options: { readonly endpoint: () => CoordinatorEndpoint | undefined; readonly clock: Clock; readonly network: Network; readonly traffic?: Traffic }): Connector {
   return {
     connect: () => {
@@ -108,14 +108,14 @@ class MemoryLink {
       const deadline = this.#clock.schedule(ackDeadlineMs, () => fail(new FederationError('deadline-exceeded', `No answer to ${event} in time.`, { field: event })));
       const back = direction === 'to-coordinator' ? 'to-client' : 'to-coordinator';
       this.#carry({ direction, kind: 'event', event, bytes: payloadBytes(payload) }, () => {
-        void deliver(structuredClone(payload)).then((ack) => {
+        void deliver(copyPayload(payload)).then((ack) => {
           this.#carry({ direction: back, kind: 'ack', event, bytes: payloadBytes(ack) }, () => {
-            const parsed = AckSchema.safeParse(structuredClone(ack));
+            const parsed = AckSchema.safeParse(copyPayload(ack));
             if (!parsed.success) fail(new FederationError('message-malformed', `The answer to ${event} is malformed.`));
             else if (parsed.data.ok) settle(() => resolve(parsed.data));
             else fail(fromProblem(parsed.data.problem));
           });
-        });
+        }, () => undefined); // a receiver that fails does not answer: the deadline is over some time
       });
     });
   }
@@ -123,13 +123,18 @@ class MemoryLink {
   async #fetch(path: string, sessionToken: string, maxBytes: number): Promise<Uint8Array> {
     if (!this.#isOpen) throw disconnected();
     const { body } = await this.#endpoint.resource(path, sessionToken);
+    if (!this.#isOpen) throw disconnected();
     if (body.length > maxBytes) throw new FederationError('message-too-large', `The answer of ${body.length} bytes is over the limit of ${maxBytes}.`, { field: path });
     return new Promise((resolve, reject) => {
-      this.#pending.add(reject);
-      this.#carry({ direction: 'to-client', kind: 'frame', event: path, bytes: body.length }, () => {
-        this.#pending.delete(reject);
-        resolve(body.slice());
-      });
+      const settle = (action: () => void) => {
+        this.#pending.delete(fail);
+        deadline.cancel();
+        action();
+      };
+      const fail = (error: FederationError) => settle(() => reject(error));
+      this.#pending.add(fail);
+      const deadline = this.#clock.schedule(ackDeadlineMs, () => fail(new FederationError('deadline-exceeded', `No answer to GET ${path} in time.`, { field: path })));
+      this.#carry({ direction: 'to-client', kind: 'frame', event: path, bytes: body.length }, () => settle(() => resolve(body.slice())));
     });
   }
 
@@ -161,6 +166,15 @@ class MemoryLink {
 
 function disconnected(): FederationError {
   return new FederationError('disconnected', 'The connection was lost.');
+}
+
+/** What arrives: as over Socket.IO, JSON and bytes. A view is copied without the buffer behind it. */
+function copyPayload(value: unknown): unknown {
+  if (value instanceof Uint8Array) return Uint8Array.from(value);
+  if (Array.isArray(value)) return value.map((item) => (item === undefined ? null : copyPayload(item)));
+  if (typeof value === 'number') return Number.isFinite(value) ? value : null;
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== undefined).map(([key, member]) => [key, copyPayload(member)]));
 }
 
 function payloadBytes(payload: object): number {

@@ -36,6 +36,8 @@ export interface NoisyResult {
   readonly teacher: number | null;
   /** One plain sentence: what this row teaches. */
   readonly lesson: string;
+  /** The privacy statement of this run in full: what its epsilon means and for whom. */
+  readonly guarantee: string;
 }
 
 export interface RunReport {

@@ -282,6 +282,7 @@ function noise(report: RunReport): string {
     ),
     '<h3>In plain words</h3>',
     `<ul>${noisy.map((result) => `<li><strong>ε = ${h(epsilon(result.epsilon))}</strong> (${h(visibleLine(result.mechanism))}): ${effect(result)} ${h(visibleLine(result.lesson))}</li>`).join('\n')}</ul>`,
+    ...noisy.map((result) => `<details><summary>Privacy statement of the run with ε = ${h(epsilon(result.epsilon))}</summary><pre>${h(visibleText(result.guarantee))}</pre></details>`),
   ].join('\n');
 }
 /** Noise on a probability that leaves the most likely class visible. */

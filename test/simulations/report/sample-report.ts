@@ -36,6 +36,7 @@ export const sampleNoisy: readonly NoisyResult[] = [
     localOnly: [0.7421, 0.6612, 0.8034, 0.5903],
     teacher: 0.742,
     lesson: 'A weak promise still pays here: every client gains a little, and an epsilon of 64 promises hardly anything.',
+    guarantee: 'PRIVACY STATEMENT\nUnit: client.',
   },
   {
     mechanism: 'gaussian',
@@ -46,6 +47,7 @@ export const sampleNoisy: readonly NoisyResult[] = [
     localOnly: [0.7421, 0.6612, 0.8034, 0.5903],
     teacher: 0.314,
     lesson: 'With four clients the noise on the mean is larger than any probability: the teacher learns noise, and students that follow it lose.',
+    guarantee: 'PRIVACY STATEMENT\nUnit: client.',
   },
   {
     mechanism: 'gaussian',
@@ -56,6 +58,7 @@ export const sampleNoisy: readonly NoisyResult[] = [
     localOnly: [0.7421, 0.6612, 0.8034, 0.5903],
     teacher: 0.108,
     lesson: 'At epsilon 1 four clients cannot help each other; it takes thousands of them, or noise shared under secure aggregation.',
+    guarantee: 'PRIVACY STATEMENT\nUnit: client.',
   },
 ];
 
@@ -128,6 +131,7 @@ export const twelveLongNames: RunReport = {
       localOnly: Array.from({ length: 12 }, (_, index) => 0.48 + 0.03 * index),
       teacher: 0.8 - 0.3 * order,
       lesson: 'Twelve clients are still few.',
+      guarantee: 'PRIVACY STATEMENT\nUnit: client.',
     })),
   ),
 };
