@@ -7,7 +7,8 @@
  */
 import { FederationError, unreachable } from '../../errors.ts';
 import type { Delta, Epsilon } from '../../types/units.ts';
-import type { DpEvent, NeighboringRelation, ReleaseEvent } from '../dp-event.ts';
+import type { AccountedRelation, DpEvent, SingleEvent } from '../dp-event.ts';
+import { ReleaseEventSchema, SampledEventSchema } from '../dp-event.ts';
 
 /** Why an event can't be accounted for. */
 export interface Unsupported {
@@ -22,7 +23,7 @@ export interface PrivacyAccountant {
   /** Rises when the answers of this accountant change. */
   readonly version: number;
   /** The relation for which all composed events were described. */
-  readonly neighboringRelation: NeighboringRelation;
+  readonly neighboringRelation: AccountedRelation;
   /** Dry run: the first part of `event` that this accountant can't handle, or undefined. */
   check(event: DpEvent): Unsupported | undefined;
   /** A new accountant that has also seen `event`, `count` times (default 1). Throws `event-unsupported`. */
@@ -36,7 +37,7 @@ export interface PrivacyAccountant {
 
 /** A release event and how often it happened. */
 export interface CountedEvent {
-  readonly event: ReleaseEvent;
+  readonly event: SingleEvent;
   readonly count: number;
 }
 
@@ -50,24 +51,61 @@ export function flattenEvent(event: DpEvent, count = 1): readonly CountedEvent[]
       checkCount(event.count);
       return flattenEvent(event.event, count * event.count);
     case 'nonPrivate':
-      return count === 0 ? [] : [{ event, count }];
     case 'gaussian':
     case 'laplace':
-      if (!(event.noiseMultiplier >= 0)) {
-        throw new FederationError('event-unsupported', `a ${event.kind} event has no valid noise multiplier`, {
-          field: 'noiseMultiplier',
-          expected: 'a number >= 0',
-          got: String(event.noiseMultiplier),
-        });
-      }
+    case 'continuousLaplace':
+    case 'discreteLaplace':
+    case 'discreteGaussian':
+    case 'distributedDiscreteGaussian':
+    case 'skellam':
+    case 'randomizedResponse':
+    case 'subsetSelection':
+    case 'unaryEncoding':
+    case 'gnMax':
+    case 'confidentGnMax':
+    case 'zcdp':
+    case 'poissonSampled':
+    case 'sampledWithoutReplacement':
+      checkSingleEvent(event);
       return count === 0 ? [] : [{ event, count }];
     default:
       return unreachable(event);
   }
 }
 
+/** Throws `event-unsupported` unless the parameters of `event` describe something that can have happened. */
+function checkSingleEvent(event: SingleEvent): void {
+  const schema = event.kind === 'poissonSampled' || event.kind === 'sampledWithoutReplacement' ? SampledEventSchema : ReleaseEventSchema;
+  const parsed = schema.safeParse(event);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    const field = issue?.path.join('.') ?? 'event';
+    throw new FederationError('event-unsupported', `a ${event.kind} event has no valid ${field === 'noiseMultiplier' ? 'noise multiplier' : field}`, {
+      field,
+      expected: issue?.message ?? 'a valid event',
+      got: String(issue?.path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], event)),
+      next: 'Correct the parameter; docs/privacy-accounting.md lists every event.',
+    });
+  }
+  const problem = findInconsistency(event);
+  if (problem) throw new FederationError('event-unsupported', `a ${event.kind} event contradicts itself`, { ...problem, next: 'Correct the parameter; docs/privacy-accounting.md lists every event.' });
+}
+
+function findInconsistency(event: SingleEvent): { readonly field: string; readonly expected: string; readonly got: string } | undefined {
+  if (event.kind === 'subsetSelection' && event.subsetSize >= event.categories) {
+    return { field: 'subsetSize', expected: `below the ${event.categories} categories`, got: String(event.subsetSize) };
+  }
+  if (event.kind === 'confidentGnMax' && event.answered > event.queries) {
+    return { field: 'answered', expected: `at most the ${event.queries} queries`, got: String(event.answered) };
+  }
+  if (event.kind === 'sampledWithoutReplacement' && event.sampleSize > event.datasetSize) {
+    return { field: 'sampleSize', expected: `at most the ${event.datasetSize} records`, got: String(event.sampleSize) };
+  }
+  return undefined;
+}
+
 /** The first part of an event tree that `isSupported` refuses. */
-export function findUnsupported(event: DpEvent, accountant: string, isSupported: (part: ReleaseEvent) => boolean): Unsupported | undefined {
+export function findUnsupported(event: DpEvent, accountant: string, isSupported: (part: SingleEvent) => boolean): Unsupported | undefined {
   const part = flattenEvent(event).find((counted) => !isSupported(counted.event));
   return part && { event: part.event, reason: `the ${accountant} accountant has no bound for a ${part.event.kind} event` };
 }

@@ -7,7 +7,7 @@
  * Conservative: all of delta goes to the Gaussian part, and no joint bound is attempted.
  */
 import type { Delta, Epsilon } from '../../types/units.ts';
-import type { DpEvent, NeighboringRelation } from '../dp-event.ts';
+import type { AccountedRelation, DpEvent } from '../dp-event.ts';
 import type { PrivacyAccountant, Unsupported } from './accountant.ts';
 import { flattenEvent } from './accountant.ts';
 import { GaussianAccountant } from './gaussian-accountant.ts';
@@ -17,11 +17,11 @@ import { PureAccountant } from './pure-accountant.ts';
 export class CompositeAccountant implements PrivacyAccountant {
   readonly name = 'exact-gaussian+pure-composition';
   readonly version = 1;
-  readonly neighboringRelation: NeighboringRelation;
+  readonly neighboringRelation: AccountedRelation;
   readonly #gaussian: GaussianAccountant;
   readonly #pure: PureAccountant;
 
-  constructor(neighboringRelation: NeighboringRelation, gaussian = new GaussianAccountant(neighboringRelation), pure = new PureAccountant(neighboringRelation)) {
+  constructor(neighboringRelation: AccountedRelation, gaussian = new GaussianAccountant(neighboringRelation), pure = new PureAccountant(neighboringRelation)) {
     this.neighboringRelation = neighboringRelation;
     this.#gaussian = gaussian;
     this.#pure = pure;
@@ -49,7 +49,7 @@ export class CompositeAccountant implements PrivacyAccountant {
 }
 
 /** The tightest accountant here that supports all of `events`, with all of them composed. */
-export function accountantFor(events: readonly DpEvent[], neighboringRelation: NeighboringRelation): PrivacyAccountant {
+export function accountantFor(events: readonly DpEvent[], neighboringRelation: AccountedRelation): PrivacyAccountant {
   const all: DpEvent = { kind: 'composed', events };
   const candidates = [new GaussianAccountant(neighboringRelation), new PureAccountant(neighboringRelation), new CompositeAccountant(neighboringRelation)];
   const chosen = candidates.find((accountant) => accountant.check(all) === undefined) ?? new CompositeAccountant(neighboringRelation);
