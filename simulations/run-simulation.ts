@@ -2,6 +2,7 @@
  * A whole federation in this process: the coordinator and participants of a real one, over a network in memory and a clock that runs as fast as the
  * computations. With seeded randomness, the same scenario gives the same results bit for bit on the same engine.
  */
+import { setMaxListeners } from 'node:events';
 import { MemoryLedger } from '../shared/privacy/memory-ledger.ts';
 import { generateIdentity } from '../shared/crypto/signature.ts';
 import type { ComputeEngine } from '../shared/compute/engine.ts';
@@ -84,6 +85,7 @@ const agreeable: ClientPolicy = { maxEpsilon: Infinity as Epsilon, delta: 1e-5 a
 export async function runSimulation(options: SimulationOptions): Promise<SimulationResult> {
   const { scenario, data, engine, events, signal } = options;
   const { task } = scenario;
+  if (signal !== undefined) setMaxListeners(0, signal); // every client listens to it
   const clock = new VirtualClock();
   const queue = new ComputeQueue(clock);
   const emit = (party: string): EventSink => ({ emit: (event: RunEvent) => events.emit({ ...event, party, at: clock.now() }) });

@@ -80,15 +80,16 @@ function clientResult(client: NonNullable<DemoProgress['clients']>[number], mode
   };
 }
 
-/** Says plainly what a noisy row shows; the numbers decide which sentence is true. */
+/** Says plainly what a noisy row shows, with what its epsilon means; the numbers decide which sentence is true. */
 function lessonOf({ epsilon, federated, meanNoiseStddev }: NonNullable<DemoProgress['noisy']>[number], localOnly: readonly number[]): string {
   const gain = mean(federated) - mean(localOnly);
-  const noise = `noise of standard deviation ${meanNoiseStddev.toPrecision(2)} on the mean of ${federated.length} probabilities`;
-  const points = `${Math.abs(100 * gain).toFixed(1)} points ${gain < 0 ? 'below' : 'above'} local training alone`;
-  const claim = epsilon <= 10 ? `epsilon ${epsilon} would be a real guarantee` : `epsilon ${epsilon} protects nobody`;
+  const meaning = `Unit client, replace-one, against everyone who sees the noised matrices, exact Gaussian accounting over ${noisyRounds} releases of ${transferExamples} rows.`;
+  const noise = `It takes noise of standard deviation ${meanNoiseStddev.toPrecision(2)} on the mean of ${federated.length} probabilities.`;
   const verdict =
     gain < 0.02
-      ? `local Gaussian noise at ${federated.length} clients leaves nothing to learn from: do not use it like this`
-      : 'so little noise leaves the labels useful, and the guarantee empty';
-  return `Over ${noisyRounds} rounds, ${claim}, and it takes ${noise}: the students end ${points}; ${verdict}.`;
+      ? `Local Gaussian noise at ${federated.length} clients leaves nothing to learn from: do not use it like this.`
+      : epsilon > 10
+        ? 'So little noise leaves the labels useful and the guarantee empty: such an epsilon protects nobody.'
+        : 'The labels stay useful.';
+  return `${meaning} ${noise} ${verdict}`;
 }
