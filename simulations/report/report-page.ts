@@ -95,7 +95,6 @@ function header(report: RunReport, title: string): string {
     facts.push(['Clients that gained', `${gained} of ${finite.length}`, finite.length === 1 ? 'the only one' : `from ${points(Math.min(...finite))} to ${points(Math.max(...finite))} points`]);
   }
   if (moved !== null && moved > 0) facts.push(['Bytes moved a client', bytes(moved), weights !== null && weights > 0 ? `${comparedWithWeights(moved, weights)} ${comparedWithWeights(moved, weights) === 'as much' ? 'as' : 'than'} weight sharing` : 'up and down together']);
-  if (report.noisy.length > 0) facts.push(noiseFact(report.noisy));
 
   const context = [
     teacher.final === null ? '' : `The coordinator's teacher (${h(visibleLine(teacher.model))}) ended at ${percentSign(teacher.final)}.`,
@@ -130,12 +129,6 @@ export function headline(report: RunReport): string {
   const noise = samplingHalfWidth(federated, report.task.testExamples);
   const caution = noise !== null && Math.abs(gain.mean) < noise ? ' That is less than the sampling error of one accuracy on this test set.' : '';
   return `${who} ${gain.mean > 0 ? 'gained' : 'lost'} ${size}${spread} percentage points${mean} by federating: ${levels}.${caution}`;
-}
-
-function noiseFact(noisy: readonly NoisyResult[]): [string, string, string] {
-  const helping = noisy.filter((result) => (meanGain(result) ?? -1) > 0).sort((a, b) => a.epsilon - b.epsilon)[0];
-  const tried = `tried: ε = ${[...new Set(noisy.map((result) => epsilon(result.epsilon)))].join(', ')}`;
-  return ['Smallest ε that still helped', helping ? epsilon(helping.epsilon) : 'none', tried];
 }
 
 // --- tables -----------------------------------------------------------------------------------------------------------
@@ -211,7 +204,7 @@ function resultTable(report: RunReport): string {
   if (clients.length > 1) foot.push(below('Standard deviation', deviation(localOnly.stddev), deviation(federated.stddev), deviation(gain.stddev), ...noisySummaries.map(({ stddev }) => deviation(stddev))));
   if (teacher.final !== null || noisy.some((result) => result.teacher !== null)) foot.push(below(named('Teacher', visibleLine(teacher.model)), '', teacher.final === null ? '' : percent(teacher.final), '', ...noisy.map((result) => (result.teacher === null ? '' : percent(result.teacher)))));
   foot.push(below(named('Centralized, a bound', visibleLine(centralized.model)), '', percent(centralized.accuracy)));
-  const caption = `Test accuracy of each client's student in percent: trained on its own records alone, and with the federation.${noisy.length > 0 ? ' The ε columns are the federated accuracy with noise (below).' : ''} Standard deviations are over clients.`;
+  const caption = `Test accuracy of each client's student in percent: trained on its own records alone, and with the federation.${noisy.length > 0 ? ' The ε columns are the federated accuracy with noise; what each ε means, for whom and against whom, is in the privacy statement of its run (below).' : ''} Standard deviations are over clients.`;
   return table(caption, 'Result by client', heads, rows, foot);
 }
 
