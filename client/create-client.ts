@@ -41,6 +41,8 @@ export interface ClientOptions {
   readonly overrides?: StudentOverrides;
   readonly seed?: number;
   readonly trackLocalOnly?: boolean;
+  /** Train once more on the private data after the last distillation. */
+  readonly personalize?: boolean;
   readonly logger: Logger;
   readonly events: EventSink;
   readonly patience?: Partial<Patience>;
@@ -72,7 +74,7 @@ export async function createClient(options: ClientOptions): Promise<Client> {
     throw error;
   }
   const traffic = { bytesUp: 0, bytesDown: 0 };
-  const { policy, logger, events, joinToken, overrides, seed, trackLocalOnly, patience } = options;
+  const { policy, logger, events, joinToken, overrides, seed, trackLocalOnly, personalize, patience } = options;
   let store: DurableStore | undefined;
   const participant = new Participant({
     connector: socketConnector({ origin: target.origin, traffic, ...(options.ca === undefined ? {} : { ca: options.ca }) }),
@@ -95,6 +97,7 @@ export async function createClient(options: ClientOptions): Promise<Client> {
     ...(overrides === undefined ? {} : { overrides }),
     ...(seed === undefined ? {} : { seed }),
     ...(trackLocalOnly === undefined ? {} : { trackLocalOnly }),
+    ...(personalize === undefined ? {} : { personalize }),
     ...(patience === undefined ? {} : { patience }),
   });
   return {

@@ -26,11 +26,12 @@ interface JoinOptions {
   readonly tokenFile?: string;
   readonly testData?: string;
   readonly baseline: boolean;
+  readonly personalize: boolean;
   readonly maxEpsilon?: number;
   readonly delta: number;
   readonly minCohort: number;
   readonly allow: readonly MechanismName[];
-  readonly maxRounds: number;
+  readonly maxRounds?: number;
   readonly pretrainEpochs?: number;
   readonly digestEpochs?: number;
   readonly revisitEpochs?: number;
@@ -71,11 +72,12 @@ export function joinCommand(): Command {
     .option('--token-file <file>', 'file with the join token on one line')
     .option('--test-data <source>', 'labelled data on which your student is measured, for you alone')
     .option('--baseline', 'also train a student without the federation, to compare with (needs --test-data to be of use)', false)
+    .option('--personalize', 'train once more on your data at the end: better on data like yours, worse on classes that you lack', false)
     .option('--max-epsilon <number>', `most privacy loss over everything that this state folder ever sends: epsilon, replace-one; or "infinity" (default: ${defaultMaxEpsilon}; infinity with --allow none)`, number(0, Infinity, { open: true }))
     .option('--delta <number>', 'delta of that epsilon', number(0, 0.5, { open: true }), 1e-5)
     .option('--min-cohort <clients>', 'fewest clients in a round', number(1, 1e9, { integer: true }), 2)
     .addOption(new Option('--allow <mechanisms...>', 'privacy mechanisms that you accept; none = your predictions are sent without noise').choices([...mechanismNames]).default(['gaussian', 'laplace']))
-    .option('--max-rounds <rounds>', 'most rounds of one task', number(1, Infinity, { integer: true }), Infinity)
+    .option('--max-rounds <rounds>', 'most rounds of one task (default: no limit)', number(1, Infinity, { integer: true }))
     .option('--pretrain-epochs <epochs>', 'passes over your data before the first round (default: the task\'s)', epochs)
     .option('--digest-epochs <epochs>', 'passes over the soft labels in each round (default: the task\'s)', epochs)
     .option('--revisit-epochs <epochs>', 'passes over your data in each round (default: the task\'s)', epochs)
@@ -106,6 +108,7 @@ async function join(url: string, options: JoinOptions): Promise<void> {
     overrides: overridesOf(options),
     ...present('seed', options.seed),
     trackLocalOnly: options.baseline,
+    personalize: options.personalize,
     logger: createJsonLogger({ level: options.logLevel }),
     events: eventPrinter(options),
   });
@@ -178,7 +181,7 @@ function policyOf({ allow, maxEpsilon, delta, minCohort, maxRounds }: JoinOption
     allowedMechanisms: allow,
     // Who accepts no noise gives the coordinator everything that `clear` would.
     allowClear: allowsNone,
-    maxRounds,
+    maxRounds: maxRounds ?? Infinity,
   };
 }
 

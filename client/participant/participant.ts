@@ -81,6 +81,8 @@ export interface ParticipantDeps {
   readonly seed?: number;
   /** Also train a student that never distils, with the same first weights and the same local epochs: the baseline. Default false. */
   readonly trackLocalOnly?: boolean;
+  /** Train once more on the private dataset after the last distillation (the baseline too). Default false: the student ends as it was distilled. */
+  readonly personalize?: boolean;
   readonly traffic?: Traffic;
   readonly patience?: Partial<Patience>;
 }
@@ -594,7 +596,6 @@ export class Participant {
   #onFinished(assignment: Assignment, signed: SignedDocument): void {
     const notice = verifyFinished(signed, assignment);
     if (this.#finishing !== undefined) return;
-    this.#emit('task-finished', { reason: notice.document.reason, rounds: notice.document.rounds });
     this.#work?.controller.abort(new FederationError('task-finished', 'The task is finished.'));
     this.#finishing = this.#finish(assignment, notice).catch((error: unknown) => this.#stop(error));
   }
@@ -605,9 +606,13 @@ export class Participant {
     const { signal } = this.#lifetime;
     await this.#work?.done;
     signal.throwIfAborted();
+    this.#emit('task-finished', { reason, rounds });
     const { transferSet } = await assignment.warm;
     await this.#trainLocalOnly(assignment, signal);
     await this.#distilLast(assignment, notice, transferSet);
+    if (this.#deps.personalize === true) {
+      for (const trained of [student, localOnly]) if (trained !== undefined) await assignment.training.personalize(trained, rounds, signal);
+    }
     const line = await this.#measure(assignment, 'final', rounds, false);
     if (progress.last !== null) await outbox.remove(progress.last.round);
     await this.#sessions.current?.connection.request('leave', {}).catch(() => undefined);

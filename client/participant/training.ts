@@ -35,9 +35,9 @@ export function studentSettings(task: TaskDocument, overrides: StudentOverrides)
   return { ...task.student, ...rest, optimizer: learningRate === undefined ? task.student.optimizer : { ...task.student.optimizer, learningRate } };
 }
 
-const stepNames = ['fresh', 'pretrain', 'digest', 'revisit', 'final'] as const;
+const stepNames = ['fresh', 'pretrain', 'digest', 'revisit', 'final', 'personal'] as const;
 
-/** The last step that a student has finished: `pretrain` belongs to round 0, `final` comes after every round. */
+/** The last step that a student has finished: `pretrain` belongs to round 0, `final` and `personal` come after every round. */
 export interface TrainingStep {
   readonly round: number;
   readonly step: (typeof stepNames)[number];
@@ -45,7 +45,8 @@ export interface TrainingStep {
 
 /** Steps in the order in which they are made. */
 function position({ round, step }: TrainingStep): number {
-  return step === 'final' ? Infinity : round * stepNames.length + stepNames.indexOf(step);
+  const afterRounds = step === 'final' || step === 'personal';
+  return (afterRounds ? 2 ** 40 : round * stepNames.length) + stepNames.indexOf(step);
 }
 
 const CheckpointHeaderSchema = z.strictObject({ format: z.literal('fedstill-student/1'), round: z.int().min(0), step: z.enum(stepNames) });
@@ -239,6 +240,11 @@ export class LocalTraining {
   /** Local training after distilling ("revisit"). */
   revisit(student: Student, round: number, signal: AbortSignal): Promise<FitReport | undefined> {
     return this.#trainLocally(student, { round, step: 'revisit' }, this.#settings.revisitEpochs, signal);
+  }
+
+  /** Local training after the last distillation: better on data like the owner's, worse on classes that the owner lacks. */
+  personalize(student: Student, round: number, signal: AbortSignal): Promise<FitReport | undefined> {
+    return this.#trainLocally(student, { round, step: 'personal' }, this.#settings.revisitEpochs, signal);
   }
 
   /** Distils a round's soft labels ("digest"), or with `final` those of the end of the task. */

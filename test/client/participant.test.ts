@@ -54,6 +54,13 @@ describe('a participant', () => {
     expect(kinds).toEqual(['hard 2', 'hard 1', 'hard 1', ...round, ...round, 'soft 2']);
   });
 
+  it('trains student and baseline once more at the end when its owner wants a personal student', async () => {
+    const scene = new Scene({ rounds: 1 });
+    await scene.run(scene.participant({ personalize: true }));
+    const kinds = scene.engine.fits.map((fit) => `${fit.isSoft ? 'soft' : 'hard'} ${fit.epochs}`);
+    expect(kinds).toEqual(['hard 2', 'hard 1', 'hard 1', 'soft 2', 'hard 1', 'hard 1']);
+  });
+
   it('distils logits at the temperature of the task and probabilities at temperature 1', async () => {
     for (const [labelKind, temperature] of [['logits', 3], ['probabilities', 1]] as const) {
       const scene = new Scene({ labelKind, outputKind: labelKind });
