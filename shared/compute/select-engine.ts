@@ -6,9 +6,9 @@ import type { ComputeEngine } from './engine.ts';
 import { FederationError } from '../errors.ts';
 
 /** `auto`: the fastest engine of any kind; `tfjs`: the fastest of TF.js's back ends; otherwise that one or an error. */
-export type EnginePreference = 'auto' | 'tfjs' | 'tfjs-node' | 'tfjs-wasm' | 'tfjs-cpu';
+export type EnginePreference = 'auto' | 'onnx' | 'tfjs' | 'tfjs-node' | 'tfjs-wasm' | 'tfjs-cpu';
 
-export const enginePreferences: readonly EnginePreference[] = ['auto', 'tfjs', 'tfjs-node', 'tfjs-wasm', 'tfjs-cpu'];
+export const enginePreferences: readonly EnginePreference[] = ['auto', 'onnx', 'tfjs', 'tfjs-node', 'tfjs-wasm', 'tfjs-cpu'];
 
 export interface EngineProbe {
   readonly name: string;
@@ -27,7 +27,16 @@ interface Candidate {
 }
 
 /** Fastest first. */
-const candidates: readonly Candidate[] = [tfjs('tfjs-node'), tfjs('tfjs-wasm'), tfjs('tfjs-cpu')];
+const candidates: readonly Candidate[] = [onnx(), tfjs('tfjs-node'), tfjs('tfjs-wasm'), tfjs('tfjs-cpu')];
+
+function onnx(): Candidate {
+  return {
+    name: 'onnx',
+    groups: ['auto'],
+    probe: async () => ({ name: 'onnx', ...(await (await import('./onnx/runtime.ts')).probeOnnxRuntime()) }),
+    create: async (reason) => (await import('./onnx/onnx-engine.ts')).createOnnxEngine(reason),
+  };
+}
 
 function tfjs(name: BackendName): Candidate {
   return {

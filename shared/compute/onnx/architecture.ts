@@ -1,0 +1,201 @@
+/**
+ * What models of one architecture share: one network to trace, the places of the weights in a flat vector, and the compiled
+ * graphs. Two models have one architecture when their topologies differ in nothing but initial weights and seeds.
+ */
+import type { Variable } from '@tensorflow/tfjs';
+import { FederationError } from '../../errors.ts';
+import type { SavedModel } from '../engine.ts';
+import { kernelVariableNames, type LoadedModel, loadWeights, saveWeights } from '../layers-model.ts';
+import { aligned } from './arena.ts';
+import { planKey, type StepGraph, type StepPlan, tracePrediction, traceStep } from './compile.ts';
+import { UnsupportedByTrace } from './kernels/kernel.ts';
+import { encodeOnnxModel } from './onnx-writer.ts';
+import { createSession, type Session } from './runtime.ts';
+import type { FinishedGraph } from './graph.ts';
+
+export interface WeightPlace {
+  /** Position among the network's weights. */
+  readonly index: number;
+  readonly shape: readonly number[];
+  /** Floats from the start of the vector; a multiple of the alignment. */
+  readonly offset: number;
+  readonly length: number;
+  readonly trainable: boolean;
+  /** Whether an L2 penalty applies to it. */
+  readonly penalized: boolean;
+}
+
+/** Weights in one vector: first those that training changes, then the others; gaps between them are zero. */
+export interface WeightLayout {
+  readonly places: readonly WeightPlace[];
+  /** Floats of the trainable part. */
+  readonly trainableLength: number;
+  readonly length: number;
+}
+
+/** A graph ready to run. */
+export interface Compiled<T> {
+  readonly session: Session;
+  readonly traced: T;
+}
+
+/** A compiled graph that stays until it is given back. */
+export interface Lease<T> {
+  readonly compiled: Compiled<T>;
+  release(): void;
+}
+
+/** Graphs of one architecture that nobody runs are kept up to this number. */
+const idleGraphs = 8;
+
+export class Architecture {
+  readonly model: LoadedModel;
+  readonly layout: WeightLayout;
+  /** Models open at the moment. */
+  users = 0;
+  readonly #weightSpecs: SavedModel['weightSpecs'];
+  readonly #steps = new GraphCache<StepGraph>();
+  readonly #predictions = new GraphCache<FinishedGraph>();
+
+  constructor(model: LoadedModel) {
+    this.model = model;
+    this.layout = layOut(model);
+    this.#weightSpecs = saveWeights(model.network).weightSpecs;
+  }
+
+  /**
+   * Why this engine cannot run the architecture, or undefined. Traces a step and a prediction and lets ONNX Runtime load
+   * them, so that a model which opens here also trains here.
+   */
+  async check(): Promise<string | undefined> {
+    try {
+      const lease = await this.prediction(1);
+      lease.release();
+      if (this.layout.trainableLength > 0) (await this.step({ terms: [{ kind: 'crossEntropy', temperature: 1 }], rows: 2 })).release();
+      return undefined;
+    } catch (error) {
+      if (error instanceof UnsupportedByTrace) return error.message;
+      if (error instanceof FederationError) throw error;
+      return `ONNX Runtime refuses its graph: ${error instanceof Error ? error.message : String(error)}`;
+    }
+  }
+
+  async step(plan: StepPlan): Promise<Lease<StepGraph>> {
+    return this.#steps.acquire(planKey(plan), () => {
+      const traced = traceStep(this.model, plan);
+      return { traced, graph: traced.graph };
+    });
+  }
+
+  /** `rows`: examples in one run. */
+  async prediction(rows: number): Promise<Lease<FinishedGraph>> {
+    return this.#predictions.acquire(String(rows), () => {
+      const graph = tracePrediction(this.model, rows);
+      return { traced: graph, graph };
+    });
+  }
+
+  /** A vector from the weights that a network of this architecture has at the moment. */
+  readWeights({ weights }: LoadedModel['network']): Float32Array {
+    const vector = new Float32Array(this.layout.length);
+    for (const { index, offset } of this.layout.places) vector.set(weights[index]!.read().dataSync<'float32'>(), offset);
+    return vector;
+  }
+
+  /** The vector of saved weights. Throws `model-invalid` when they are those of another architecture. */
+  vectorOf(saved: SavedModel): Float32Array {
+    loadWeights(this.model.network, saved);
+    return this.readWeights(this.model.network);
+  }
+
+  /** The vector as what `save` gives. */
+  saved(vector: Float32Array): Pick<SavedModel, 'weightSpecs' | 'weights'> {
+    const values = new Float32Array(this.layout.places.reduce((sum, { length }) => sum + length, 0));
+    let start = 0;
+    for (const { offset, length } of this.layout.places) {
+      values.set(vector.subarray(offset, offset + length), start);
+      start += length;
+    }
+    return { weightSpecs: this.#weightSpecs, weights: new Uint8Array(values.buffer) };
+  }
+
+  async dispose(): Promise<void> {
+    this.model.network.dispose();
+    await Promise.all([this.#steps.dispose(), this.#predictions.dispose()]);
+  }
+}
+
+function layOut({ network }: LoadedModel): WeightLayout {
+  const kernels = kernelVariableNames(network);
+  const trainable = new Set(network.trainableWeights);
+  const weights = network.weights.map((weight, index) => ({ weight, index, trainable: trainable.has(weight) }));
+  const offsets = new Map<number, number>();
+  let end = 0;
+  let trainableLength = 0;
+  for (const { weight, index, trainable } of [...weights.filter((entry) => entry.trainable), ...weights.filter((entry) => !entry.trainable)]) {
+    offsets.set(index, end);
+    end += aligned((weight.read() as Variable).size);
+    if (trainable) trainableLength = end;
+  }
+  const places = weights.map(({ weight, index, trainable }) => {
+    const variable = weight.read() as Variable;
+    return { index, shape: variable.shape, offset: offsets.get(index)!, length: variable.size, trainable, penalized: kernels.has(variable.name) };
+  });
+  return { places, trainableLength, length: end };
+}
+
+interface CacheEntry<T> {
+  readonly compiled: Promise<Compiled<T>>;
+  users: number;
+}
+
+/** Compiled graphs by key: compiled once, dropped when many others were used since. */
+class GraphCache<T> {
+  /** Least recently used first. */
+  readonly #entries = new Map<string, CacheEntry<T>>();
+
+  async acquire(key: string, trace: () => { readonly traced: T; readonly graph: FinishedGraph }): Promise<Lease<T>> {
+    const entry = this.#entries.get(key) ?? { compiled: compile(trace), users: 0 };
+    this.#entries.delete(key);
+    this.#entries.set(key, entry);
+    entry.users++;
+    try {
+      const compiled = await entry.compiled;
+      return { compiled, release: () => this.#release(entry) };
+    } catch (error) {
+      this.#entries.delete(key);
+      throw error;
+    }
+  }
+
+  async dispose(): Promise<void> {
+    const entries = [...this.#entries.values()];
+    this.#entries.clear();
+    await Promise.all(entries.map(({ compiled }) => compiled.then(({ session }) => session.release())));
+  }
+
+  #release(entry: CacheEntry<T>): void {
+    entry.users--;
+    for (const [key, { compiled, users }] of this.#entries) {
+      if (this.#entries.size <= idleGraphs) return;
+      if (users > 0) continue;
+      this.#entries.delete(key);
+      // It compiled, or nobody could have used it.
+      void compiled.then(({ session }) => session.release());
+    }
+  }
+}
+
+async function compile<T>(trace: () => { readonly traced: T; readonly graph: FinishedGraph }): Promise<Compiled<T>> {
+  const { traced, graph } = trace();
+  return { traced, session: await createSession(encodeOnnxModel(graph)) };
+}
+
+/** Settings of layers that change nothing but the weights that a model starts with, or that this project does not use. */
+const irrelevantSettings = /_(initializer|regularizer|constraint)$|^seed$/;
+
+/** The same text for two models of one architecture. */
+export function architectureKey({ topology, head, summary }: LoadedModel): string {
+  const relevant = JSON.stringify(topology, (key, value: unknown) => (irrelevantSettings.test(key) ? undefined : value));
+  return `${head}:${summary.exampleShape.join()}:${relevant}`;
+}

@@ -1,0 +1,120 @@
+/**
+ * Pools forward and backward, with TF.js's ties: the gradient of a maximum goes to the first of equal elements, row by
+ * row. Ties are common: a blank background is one.
+ */
+import type { Graph, Value } from '../graph.ts';
+import { reluMask, type SymbolicTensor } from '../symbolic-tensor.ts';
+import type { KernelCall, KernelTable } from './kernel.ts';
+import { poolInfo, unreached, windowAttributes, type WindowInfo } from './windows.ts';
+
+function outputShape({ batchSize, outChannels, outHeight, outWidth }: WindowInfo): readonly number[] {
+  return [batchSize, outChannels, outHeight, outWidth];
+}
+
+function maxPool(call: KernelCall): SymbolicTensor {
+  const info = poolInfo(call, call.input('x').shape);
+  return call.channelsFirstResult(pooled(call.graph, 'MaxPool', call.input('x').channelsFirst(), info), info.outShape);
+}
+
+function averagePool(call: KernelCall): SymbolicTensor {
+  const info = poolInfo(call, call.input('x').shape);
+  return call.channelsFirstResult(pooled(call.graph, 'AveragePool', call.input('x').channelsFirst(), info), info.outShape);
+}
+
+function pooled(graph: Graph, operator: string, x: Value, info: WindowInfo): Value {
+  return graph.node(operator, [x], outputShape(info), { attributes: windowAttributes(info) });
+}
+
+function maxPoolGradient(call: KernelCall): SymbolicTensor {
+  const [dy, x, y] = [call.input('dy'), call.input('input'), call.input('output')];
+  const info = poolInfo(call, x.shape);
+  const { graph } = call;
+  const spread = tilesInput(info) ? spreadOverTiles : scatterToMaxima;
+  const result = call.channelsFirstResult(spread(graph, dy.channelsFirst(), x.channelsFirst(), y.channelsFirst(), info), x.shape);
+  if (tilesInput(info)) {
+    // Where x is a relu's result, the chosen element of a window is above 0 exactly when the maximum is.
+    result.withReluMask = {
+      relu: x.channelsFirst(),
+      gradient: () => {
+        const masked = graph.node('Mul', [dy.channelsFirst(), reluMask(graph, y.channelsFirst())], outputShape(info));
+        return call.channelsFirstResult(spread(graph, masked, x.channelsFirst(), y.channelsFirst(), info), x.shape);
+      },
+    };
+  }
+  return result;
+}
+
+/** Whether the windows lie side by side and start at the first element: nothing is in two of them. */
+function tilesInput(info: WindowInfo): boolean {
+  const { filterHeight, filterWidth, strideHeight, strideWidth, padInfo } = info;
+  return filterHeight === strideHeight && filterWidth === strideWidth && padInfo.top === 0 && padInfo.left === 0 && padInfo.bottom === 0 && padInfo.right === 0;
+}
+
+/**
+ * Marks the maxima, gives each a priority that falls with its place in the window, and keeps the highest: the first.
+ * Faster in ONNX Runtime than positions of maxima, which it computes one by one.
+ */
+function spreadOverTiles(graph: Graph, dy: Value, x: Value, y: Value, info: WindowInfo): Value {
+  const { filterHeight, filterWidth } = info;
+  const isMaximum = graph.cast(graph.node('Equal', [x, repeatOverTiles(graph, y, info)], x.shape, { type: 'bool' }), 'float32');
+  const priorities = Float32Array.from({ length: info.inHeight * info.inWidth }, (_, i) => {
+    const [row, column] = [Math.floor(i / info.inWidth) % filterHeight, (i % info.inWidth) % filterWidth];
+    return filterHeight * filterWidth - (row * filterWidth + column);
+  });
+  const scores = graph.node('Mul', [isMaximum, graph.constant(priorities, [1, 1, info.inHeight, info.inWidth])], x.shape);
+  const best = pooled(graph, 'MaxPool', scores, info);
+  const isFirstMaximum = graph.cast(graph.node('Equal', [scores, repeatOverTiles(graph, best, info)], x.shape, { type: 'bool' }), 'float32');
+  return graph.node('Mul', [isFirstMaximum, repeatOverTiles(graph, dy, info)], x.shape);
+}
+
+/** Each element repeated over its window; 0 in rows and columns that no window reaches. */
+function repeatOverTiles(graph: Graph, value: Value, info: WindowInfo): Value {
+  const { filterHeight, filterWidth } = info;
+  const [batch, channels, height, width] = value.shape as [number, number, number, number];
+  const shape = [batch, channels, height * filterHeight, width * filterWidth];
+  const scales = graph.constant(Float32Array.of(1, 1, filterHeight, filterWidth), [4]);
+  const attributes = { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' };
+  const repeated = graph.node('Resize', [value, undefined, scales], shape, { attributes });
+  const [rows, columns] = unreached(info);
+  if (rows === 0 && columns === 0) return repeated;
+  return graph.node('Pad', [repeated, graph.integers([0, 0, 0, 0, 0, 0, rows, columns])], [batch, channels, info.inHeight, info.inWidth]);
+}
+
+/** Adds each gradient at the position of its maximum, for windows that overlap. ONNX Runtime's positions are those of the first. */
+function scatterToMaxima(graph: Graph, dy: Value, x: Value, _: Value, info: WindowInfo): Value {
+  const shape = outputShape(info);
+  const [, positions] = graph.nodeWithOutputs('MaxPool', [x], [{ shape, type: 'float32' }, { shape, type: 'int64' }], { attributes: windowAttributes(info) });
+  const [outputs, inputs] = [[dy.shape.reduce((a, b) => a * b)], [x.shape.reduce((a, b) => a * b)]];
+  const zeros = graph.node('Expand', [graph.scalar(0), graph.integers(inputs)], inputs);
+  const flat = graph.node('ScatterElements', [zeros, graph.reshape(positions!, outputs), graph.reshape(dy, outputs)], inputs, { attributes: { axis: 0, reduction: 'add' } });
+  return graph.reshape(flat, x.shape);
+}
+
+/**
+ * Every element of a window gets an equal part. As in TF.js, the parts are 1 / (window size) also at the edges, where the
+ * forward pass averages over fewer elements.
+ */
+function averagePoolGradient(call: KernelCall): SymbolicTensor {
+  const [dy, x] = [call.input('dy'), call.input('input')];
+  const info = poolInfo(call, x.shape);
+  const { graph } = call;
+  const part = 1 / (info.filterHeight * info.filterWidth);
+  const [batch, height, width, channels] = x.shape as [number, number, number, number];
+  if (tilesInput(info)) {
+    const scaled = graph.node('Mul', [dy.channelsFirst(), graph.scalar(part)], outputShape(info));
+    return call.channelsFirstResult(repeatOverTiles(graph, scaled, info), x.shape);
+  }
+  // One channel at a time: a transposed convolution with a constant window.
+  const single = graph.reshape(dy.channelsFirst(), [batch * channels, 1, info.outHeight, info.outWidth]);
+  const filter = graph.constant(new Float32Array(info.filterHeight * info.filterWidth).fill(part), [1, 1, info.filterHeight, info.filterWidth]);
+  const attributes = { ...windowAttributes(info), output_padding: unreached(info) };
+  const value = graph.node('ConvTranspose', [single, filter], [batch * channels, 1, height, width], { attributes });
+  return call.channelsFirstResult(graph.reshape(value, [batch, channels, height, width]), x.shape);
+}
+
+export const poolingKernels: KernelTable = {
+  MaxPool: maxPool,
+  MaxPoolGrad: maxPoolGradient,
+  AvgPool: averagePool,
+  AvgPoolGrad: averagePoolGradient,
+};

@@ -1,0 +1,277 @@
+/**
+ * The compute engine on ONNX Runtime: TF.js's own gradients, traced once for each architecture, loss and batch size, and run
+ * as a graph; the optimizer is one pass over flat vectors in WebAssembly. Same batches, dropout and losses as the eager
+ * engine (`tfjs-engine.ts`), whose choices hold here too; results differ by rounding only.
+ *
+ * A model with an operation that no graph has is opened on the fastest eager engine instead, with one line of warning.
+ * Training runs on the caller's thread between turns of its event loop; long trainings belong into `worker-engine.ts`.
+ */
+import { accuracy } from '../../distillation/evaluation.ts';
+import { FederationError } from '../../errors.ts';
+import type { Examples, Matrix } from '../../types/matrix.ts';
+import { exampleSize } from '../../types/matrix.ts';
+import { backendNames, loadBackend, tf, useBackend } from '../backend.ts';
+import { checkExamples, checkFit } from '../checks.ts';
+import type { ComputeEngine, FitOptions, FitReport, ModelSource, ModelSummary, OpenModel, SavedModel, TrainingData } from '../engine.ts';
+import { type LoadedModel, loadModel } from '../layers-model.ts';
+import { createTfjsEngine } from '../tfjs-engine.ts';
+import { Architecture, architectureKey } from './architecture.ts';
+import { ArenaPool } from './arena.ts';
+import { names } from './compile.ts';
+import { type OrtTensors, probeOnnxRuntime, type Session } from './runtime.ts';
+import { lossTerms, stepPlan, Training } from './training.ts';
+
+export interface OnnxEngineOptions {
+  /** Told once for each model architecture that is not computed here, with the reason. Default: a warning of the process. */
+  readonly onFallback?: (line: string) => void;
+}
+
+/** Rows of the two prediction graphs: for a few examples and for many. */
+const fewRows = 32;
+const manyRows = 256;
+/** Architectures without an open model that stay compiled. */
+const idleArchitectures = 8;
+/** Where models are built and saved weights are read; computes nothing. */
+const buildingBackend = 'tfjs-cpu';
+
+/** Starts the engine. Throws `engine-unavailable` when ONNX Runtime is not installed. */
+export async function createOnnxEngine(reason?: string, options: OnnxEngineOptions = {}): Promise<ComputeEngine> {
+  const report = await probeOnnxRuntime();
+  if (!report.available) {
+    throw new FederationError('engine-unavailable', `The engine onnx is not available: ${report.reason}.`, { field: 'engine', expected: 'an available engine', got: 'onnx', next: 'Choose the engine auto, or run "fedstill doctor" to see what this machine has.' });
+  }
+  await loadBackend(buildingBackend);
+  return new OnnxEngine(reason ?? report.reason, options.onFallback ?? ((line) => process.emitWarning(line)));
+}
+
+class OnnxEngine implements ComputeEngine {
+  readonly name = 'onnx';
+  readonly reason: string;
+  readonly #onFallback: (line: string) => void;
+  readonly #arenas = new ArenaPool();
+  readonly #models = new Set<OnnxModel>();
+  /** Least recently used first. */
+  readonly #architectures = new Map<string, { readonly architecture: Architecture; readonly unsupported: Promise<string | undefined> }>();
+  readonly #fallenBack = new Set<string>();
+  #eager: Promise<ComputeEngine> | undefined;
+
+  constructor(reason: string, onFallback: (line: string) => void) {
+    this.reason = reason;
+    this.#onFallback = onFallback;
+  }
+
+  async open(source: ModelSource, seed: number): Promise<OpenModel> {
+    useBackend(buildingBackend);
+    const loaded = await loadModel(source, seed);
+    const key = architectureKey(loaded);
+    if (this.#fallenBack.has(key)) {
+      loaded.network.dispose();
+      return (await this.#eagerEngine()).open(source, seed);
+    }
+    const known = this.#architectures.get(key);
+    const architecture = known?.architecture ?? new Architecture(loaded);
+    const entry = known ?? { architecture, unsupported: architecture.check() };
+    this.#architectures.delete(key);
+    this.#architectures.set(key, entry);
+    architecture.users++;
+    const vector = architecture.readWeights(loaded.network);
+    if (architecture.model !== loaded) loaded.network.dispose();
+    const unsupported = await entry.unsupported;
+    if (unsupported !== undefined) return this.#openEagerly(key, loaded, unsupported, source, seed);
+    const model: OnnxModel = new OnnxModel(architecture, loaded, vector, this.#arenas, async () => {
+      this.#models.delete(model);
+      architecture.users--;
+      await this.#dropIdle();
+    });
+    this.#models.add(model);
+    return model;
+  }
+
+  async dispose(): Promise<void> {
+    for (const model of this.#models) await model.dispose();
+    const architectures = [...this.#architectures.values()];
+    this.#architectures.clear();
+    for (const { architecture } of architectures) await architecture.dispose();
+    await (await this.#eager)?.dispose();
+  }
+
+  async #openEagerly(key: string, { summary }: LoadedModel, unsupported: string, source: ModelSource, seed: number): Promise<OpenModel> {
+    const eager = await this.#eagerEngine();
+    if (!this.#fallenBack.has(key)) {
+      this.#fallenBack.add(key);
+      const entry = this.#architectures.get(key);
+      this.#architectures.delete(key);
+      await entry?.architecture.dispose();
+      this.#onFallback(`The model ${summary.name} is computed by ${eager.name} instead of onnx: ${unsupported}.`);
+    }
+    return eager.open(source, seed);
+  }
+
+  /** The fastest engine that runs any model. */
+  async #eagerEngine(): Promise<ComputeEngine> {
+    this.#eager ??= (async () => {
+      for (const name of backendNames) if ((await loadBackend(name)).available) return createTfjsEngine(name);
+      return createTfjsEngine(buildingBackend);
+    })();
+    return this.#eager;
+  }
+
+  async #dropIdle(): Promise<void> {
+    const idle = [...this.#architectures].filter(([, { architecture }]) => architecture.users === 0);
+    for (const [key, { architecture }] of idle.slice(0, Math.max(idle.length - idleArchitectures, 0))) {
+      this.#architectures.delete(key);
+      await architecture.dispose();
+    }
+  }
+}
+
+class OnnxModel implements OpenModel {
+  readonly summary: ModelSummary;
+  readonly #architecture: Architecture;
+  readonly #topology: unknown;
+  readonly #arenas: ArenaPool;
+  readonly #onDispose: () => Promise<void>;
+  /** All weights, laid out as the architecture says. */
+  #vector: Float32Array;
+  #disposed = false;
+
+  constructor(architecture: Architecture, { summary, topology }: LoadedModel, vector: Float32Array, arenas: ArenaPool, onDispose: () => Promise<void>) {
+    this.summary = summary;
+    this.#architecture = architecture;
+    this.#topology = topology;
+    this.#vector = vector;
+    this.#arenas = arenas;
+    this.#onDispose = onDispose;
+  }
+
+  async fit(data: TrainingData, options: FitOptions): Promise<FitReport> {
+    this.#assertOpen();
+    checkFit(this.summary, data, options);
+    options.signal?.throwIfAborted();
+    const { layout } = this.#architecture;
+    if (layout.trainableLength === 0) {
+      throw new FederationError('model-invalid', `Every layer of the model ${this.summary.name} is frozen, so it cannot be trained.`, { field: 'model.trainable', expected: 'at least one trainable weight', got: 'none' });
+    }
+    const terms = lossTerms(data, options);
+    const lease = await this.#architecture.step(stepPlan(terms, options.batchSize));
+    const arena = this.#arenas.acquire(layout.trainableLength);
+    try {
+      const training = new Training(lease.compiled, terms, options, layout, this.#vector, arena, this.summary.numClasses);
+      return await this.#run(training, (data.soft ?? data.hard)!.examples.count, options);
+    } finally {
+      this.#arenas.release(arena);
+      lease.release();
+    }
+  }
+
+  /** `epochLength`: examples in one pass. */
+  async #run(training: Training, epochLength: number, options: FitOptions): Promise<FitReport> {
+    const { signal, earlyStopping } = options;
+    let epochsRun = 0;
+    let meanLoss = 0;
+    let best: { readonly accuracy: number; readonly epoch: number; readonly vector: Float32Array } | undefined;
+    try {
+      while (epochsRun < options.epochs) {
+        let lossSum = 0;
+        for (let seen = 0; seen < epochLength; ) {
+          // The event loop has its turn before each step.
+          const { loss, rows } = await training.step();
+          if (!Number.isFinite(loss)) throw this.#diverged(options, training.steps);
+          lossSum += loss * rows;
+          seen += rows;
+          signal?.throwIfAborted();
+        }
+        epochsRun++;
+        meanLoss = lossSum / epochLength;
+        training.writeWeights(this.#vector);
+        options.onEpoch?.({ epoch: epochsRun, epochs: options.epochs, meanLoss });
+        if (earlyStopping !== undefined) {
+          const { examples, labels } = earlyStopping.validation;
+          const reached = accuracy(await this.predict(examples), labels);
+          if (best === undefined || reached > best.accuracy) best = { accuracy: reached, epoch: epochsRun, vector: this.#vector.slice() };
+          else if (epochsRun - best.epoch >= earlyStopping.patience) break;
+          signal?.throwIfAborted();
+        }
+      }
+    } finally {
+      // However it ends, the model has the weights that it was trained to.
+      training.writeWeights(this.#vector);
+    }
+    if (best !== undefined && best.epoch < epochsRun) this.#vector.set(best.vector);
+    if (!this.#vector.every(Number.isFinite)) throw this.#diverged(options, training.steps);
+    return { epochsRun, steps: training.steps, finalLoss: meanLoss };
+  }
+
+  async predict(examples: Examples): Promise<Matrix> {
+    this.#assertOpen();
+    checkExamples(this.summary, examples, 'examples');
+    const { numClasses } = this.summary;
+    const values = new Float32Array(examples.count * numClasses);
+    for (let start = 0; start < examples.count; ) {
+      const rows = examples.count - start > fewRows ? manyRows : fewRows;
+      const end = Math.min(start + rows, examples.count);
+      const size = exampleSize(examples.shape);
+      const lease = await this.#architecture.prediction(rows);
+      try {
+        const logits = await this.#predictBatch(lease.compiled.session, examples.values.subarray(start * size, end * size), rows);
+        values.set(logits.subarray(0, (end - start) * numClasses), start * numClasses);
+      } finally {
+        lease.release();
+      }
+      start = end;
+    }
+    return { rows: examples.count, columns: numClasses, values };
+  }
+
+  /** Logits [rows x classes] of at most `rows` examples; what is computed for missing ones is of no use. */
+  async #predictBatch(session: Session, examples: Float32Array, rows: number): Promise<Float32Array> {
+    const { exampleShape, numClasses } = this.summary;
+    const length = rows * exampleSize(exampleShape);
+    // ONNX Runtime takes no shared memory.
+    const isUsable = examples.length === length && !(examples.buffer instanceof SharedArrayBuffer);
+    const batch = isUsable ? examples : new Float32Array(length);
+    if (!isUsable) batch.set(examples);
+    const inputs: OrtTensors = { [names.examples]: session.tensor(batch, [rows, ...exampleShape]) };
+    for (const { index, offset, length: weightLength, shape } of this.#architecture.layout.places) {
+      inputs[names.weight(index)] = session.tensor(this.#vector.subarray(offset, offset + weightLength), shape);
+    }
+    const logits = new Float32Array(rows * numClasses);
+    await session.run(inputs, { [names.logits]: session.tensor(logits, [rows, numClasses]) });
+    return logits;
+  }
+
+  async save(): Promise<SavedModel> {
+    this.#assertOpen();
+    return { topology: structuredClone(this.#topology), ...this.#architecture.saved(this.#vector) };
+  }
+
+  async load(saved: SavedModel): Promise<void> {
+    this.#assertOpen();
+    useBackend(buildingBackend);
+    tf.engine().startScope();
+    try {
+      this.#vector = this.#architecture.vectorOf(saved);
+    } finally {
+      tf.engine().endScope();
+    }
+  }
+
+  async dispose(): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    await this.#onDispose();
+  }
+
+  #diverged({ optimizer: { learningRate } }: FitOptions, steps: number): FederationError {
+    return new FederationError('model-invalid', `Training of ${this.summary.name} diverged: its loss or a weight is no longer a finite number after step ${steps + 1}.`, {
+      field: 'optimizer.learningRate',
+      expected: 'a learning rate with which the loss stays finite',
+      got: String(learningRate),
+      next: `Lower the learning rate, e.g. to ${learningRate / 10}, and check that the examples are scaled to about [0, 1].`,
+    });
+  }
+
+  #assertOpen(): void {
+    if (this.#disposed) throw new FederationError('internal', `The model ${this.summary.name} was used after its disposal.`);
+  }
+}
