@@ -41,6 +41,8 @@ export interface OpenRunOptions {
   readonly serveOptions: Readonly<Record<string, string | number>>;
 }
 
+const keptTask = 'task.yaml';
+
 /** A coordinator with everything it has open. */
 export interface OpenRun {
   readonly coordinator: Coordinator;
@@ -55,10 +57,11 @@ export interface OpenRun {
 export async function openRun(options: OpenRunOptions): Promise<OpenRun> {
   const { runDirectory, logger } = options;
   await mkdir(runDirectory, { recursive: true, mode: 0o700 });
-  const config = await settleTask(options);
-  const store = await openFileStore(runDirectory);
+  const { config, isKept } = await readTask(options);
+  const store = await openFileStore(runDirectory); // from here on, this process alone writes to the folder
   let engine: ComputeEngine | undefined;
   try {
+    if (!isKept) await keepTask(options, config);
     const identity = await loadOrCreateIdentity(join(runDirectory, 'identity.key'), systemRandom);
     const { admission, tokenFile } = await openAdmission(config, runDirectory);
     const { numClasses, exampleShape } = config.data;
@@ -97,12 +100,13 @@ export async function openRun(options: OpenRunOptions): Promise<OpenRun> {
   }
 }
 
-/** Reads the task; the run folder keeps a copy with every default filled in and paths made absolute, which a resume uses. */
-async function settleTask({ taskFile, runDirectory }: OpenRunOptions): Promise<TaskConfig> {
-  const kept = join(runDirectory, 'task.yaml');
+/** The task of a file, or of the run folder. Writes nothing. `isKept`: the run folder has it already. */
+async function readTask({ taskFile, runDirectory }: OpenRunOptions): Promise<{ readonly config: TaskConfig; readonly isKept: boolean }> {
+  const kept = join(runDirectory, keptTask);
+  const isKept = existsSync(kept);
   if (taskFile === undefined) {
-    if (!existsSync(kept)) throw new FederationError('file-unreadable', `${runDirectory} holds no task.yaml.`, { field: 'run', next: 'Name the folder of a run that `fedstill serve` made.' });
-    return parseTaskConfig(await readFile(kept, 'utf8'), kept);
+    if (!isKept) throw new FederationError('file-unreadable', `${runDirectory} holds no ${keptTask}.`, { field: 'run', next: 'Name the folder of a run that `fedstill serve` made.' });
+    return { config: parseTaskConfig(await readFile(kept, 'utf8'), kept), isKept };
   }
   let text: string;
   try {
@@ -111,13 +115,16 @@ async function settleTask({ taskFile, runDirectory }: OpenRunOptions): Promise<T
     throw new FederationError('file-unreadable', `The task file ${taskFile} cannot be read.`, { field: '--task', expected: 'a readable YAML file', next: 'docs/task.md has an example.', cause });
   }
   const config = withAbsolutePaths(parseTaskConfig(text, taskFile), dirname(resolve(taskFile)));
-  const resolved = `# The task as this run uses it: defaults filled in, paths made absolute. Made from ${basename(taskFile)}.\n${stringify(config)}`;
-  if (!existsSync(kept)) {
-    await writeFile(kept, resolved);
-  } else if (stringify(parseTaskConfig(await readFile(kept, 'utf8'), kept)) !== stringify(config)) {
+  if (isKept && stringify(parseTaskConfig(await readFile(kept, 'utf8'), kept)) !== stringify(config)) {
     throw new FederationError('state-mismatch', `${runDirectory} is the run of another task than ${taskFile}.`, { field: '--run', next: `Choose another --run folder, or go on with the old task: fedstill resume ${runDirectory}` });
   }
-  return config;
+  return { config, isKept };
+}
+
+/** The run folder's copy has every default filled in and paths made absolute, so that a resume needs nothing else. */
+async function keepTask({ taskFile, runDirectory }: OpenRunOptions, config: TaskConfig): Promise<void> {
+  const heading = `# The task as this run uses it: defaults filled in, paths made absolute. Made from ${basename(taskFile ?? keptTask)}.`;
+  await writeFile(join(runDirectory, keptTask), `${heading}\n${stringify(config)}`, { mode: 0o600 });
 }
 
 function withAbsolutePaths(config: TaskConfig, base: string): TaskConfig {
@@ -174,6 +181,6 @@ async function writeStatement(runDirectory: string, config: TaskConfig, transfer
   const parameters = planTaskRelease(config, transferExamples);
   const events = { events: releaseEvents(parameters) };
   const statement = buildStatement({ trustMode: config.privacy.trustMode, parameters, delta: config.privacy.delta as Delta, ledger: Array.from({ length: releases }, () => events) });
-  await writeFile(join(runDirectory, 'privacy.json'), `${JSON.stringify(statement, undefined, 2)}\n`);
-  await writeFile(join(runDirectory, 'privacy.txt'), renderStatement(statement));
+  await writeFile(join(runDirectory, 'privacy.json'), `${JSON.stringify(statement, undefined, 2)}\n`, { mode: 0o600 });
+  await writeFile(join(runDirectory, 'privacy.txt'), renderStatement(statement), { mode: 0o600 });
 }
