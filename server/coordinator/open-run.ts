@@ -1,6 +1,6 @@
 /** Wires a coordinator to a run folder of this machine: task file, data, engine, store, keys, events, and what is written at the end. */
 import { randomBytes } from 'node:crypto';
-import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { stringify } from 'yaml';
@@ -56,7 +56,6 @@ export interface OpenRun {
 
 export async function openRun(options: OpenRunOptions): Promise<OpenRun> {
   const { runDirectory, logger } = options;
-  await mkdir(runDirectory, { recursive: true, mode: 0o700 });
   const { config, isKept } = await readTask(options);
   const store = await openFileStore(runDirectory); // from here on, this process alone writes to the folder
   let engine: ComputeEngine | undefined;
