@@ -245,6 +245,7 @@ function eventPrinter(output: Output): EventSink {
   return { emit: (event) => report(event, output) };
 }
 
+const plural = (count: unknown, noun: string) => `${Number(count)} ${noun}${count === 1 ? '' : 's'}`;
 const percent = (share: unknown) => (typeof share === 'number' ? `${(100 * share).toFixed(2)} %` : undefined);
 const accuracyOf = (share: unknown) => (percent(share) === undefined ? '' : `, test accuracy ${percent(share)}`);
 
@@ -261,11 +262,12 @@ function lineFor(event: RunEvent): string | undefined {
     case 'joined':
       return `joined; next round ${field('nextRound')}`;
     case 'pretrained':
-      return `pretrained ${field('epochs')} epochs on ${field('examples')} private examples in ${Number(event['seconds']).toFixed(1)} s${accuracyOf(event['testAccuracy'])}`;
+      return `pretrained ${plural(event['epochs'], 'epoch')} on ${field('examples')} private examples in ${Number(event['seconds']).toFixed(1)} s${accuracyOf(event['testAccuracy'])}`;
     case 'contributed': {
       const distilled = event['distilled'] === 0 ? '' : `distilled ${field('distilled')} soft labels, `;
+      const trained = event['epochs'] === 0 ? '' : `trained ${plural(event['epochs'], 'epoch')}, `;
       const localOnly = percent(event['localOnlyTestAccuracy']);
-      return `round ${field('round')}: ${distilled}trained ${field('epochs')} epochs, sent ${formatBytes(Number(event['bytes']))}, epsilon ${formatEpsilon(event['epsilonSpent'] as number | 'infinite')} of ${formatEpsilon(event['maxEpsilon'] as number | 'infinite')}${accuracyOf(event['testAccuracy'])}${localOnly === undefined ? '' : ` (local only ${localOnly})`}`;
+      return `round ${field('round')}: ${distilled}${trained}sent ${formatBytes(Number(event['bytes']))}, epsilon ${formatEpsilon(event['epsilonSpent'] as number | 'infinite')} of ${formatEpsilon(event['maxEpsilon'] as number | 'infinite')}${accuracyOf(event['testAccuracy'])}${localOnly === undefined ? '' : ` (local only ${localOnly})`}`;
     }
     case 'round-refused':
       return `round ${field('round')}: refused: ${field('reason')}`;

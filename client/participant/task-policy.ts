@@ -10,22 +10,27 @@ import { planRelease, releaseEvents, type ReleaseParameters } from '../../shared
 import type { TaskDocument } from '../../shared/protocol/messages.ts';
 
 export interface TaskOutlook {
-  /** What the ledger will stand at after every planned release (replace-one, the policy's delta); `undefined` when that cannot be foreseen. */
+  /** What the ledger will stand at after the planned releases that are left (replace-one, the policy's delta); `undefined` when that cannot be foreseen. */
   readonly epsilonAtEnd: number | undefined;
 }
 
 /** More planned releases than this are not added up: the outlook is a service, the limit is enforced in every round. */
 const maxForeseenReleases = 10_000;
 
-/** Throws `policy-refused` or `budget-exhausted` when not even the first release would be allowed. */
+/**
+ * Throws `policy-refused`, or `budget-exhausted` when not even the first release would be allowed. A task that was begun is not refused for its budget: what was
+ * charged may still have to be sent, and its last labels are free.
+ */
 export function judgeTask(policy: ClientPolicy, task: TaskDocument, ledger: PrivacyLedger): TaskOutlook {
   const { privacy, schedule } = task;
   const entries = ledger.entries();
   const parameters = typicalRelease(task);
   const decision = decide(policy, { trustMode: privacy.trustMode, parameters, roundsDone: 0, cohortSize: Math.max(schedule.minClients, schedule.quorum), quorum: schedule.quorum, ledger: entries });
-  if (decision.kind === 'refuse') throw refusalError(decision);
-  if (privacy.releases > maxForeseenReleases) return { epsilonAtEnd: undefined };
-  const planned = Array.from({ length: privacy.releases }, () => ({ events: releaseEvents(parameters) }));
+  const released = entries.filter((entry) => entry.task === task.task).length;
+  if (decision.kind === 'refuse' && !(decision.code === 'budget-exhausted' && released > 0)) throw refusalError(decision);
+  const left = Math.max(0, privacy.releases - released);
+  if (left > maxForeseenReleases) return { epsilonAtEnd: undefined };
+  const planned = Array.from({ length: left }, () => ({ events: releaseEvents(parameters) }));
   return { epsilonAtEnd: spent([...entries, ...planned], 'replaceOne', policy.delta) };
 }
 

@@ -8,6 +8,7 @@ import { deferred } from '../../client/participant/deferred.ts';
 import type { Connector, CoordinatorConnection } from '../../shared/ports/transport.ts';
 import type { DurableStore } from '../../shared/ports/durable-store.ts';
 import type { PrivacyLedger } from '../../shared/ports/privacy-ledger.ts';
+import type { Epsilon } from '../../shared/types/units.ts';
 import { Scene } from './harness.ts';
 
 const never = <T>() => new Promise<T>(() => undefined);
@@ -94,7 +95,8 @@ interface Outcome {
 
 /** A federation whose client is killed once at step `at`; `Infinity`: not at all. Checks what must hold at every instant. */
 async function federation(at: number, isDoneFirst: boolean): Promise<Outcome> {
-  const scene = new Scene({ rounds: 2 });
+  // The budget is exactly that of the task: after the last charge there is nothing left, and what was charged must still be sent.
+  const scene = new Scene({ rounds: 2, epsilon: 8 }, { maxEpsilon: 8 as Epsilon });
   const { coordinator, ledger } = scene;
   coordinator.onBytes = (round) => {
     // Before the first word about a contribution, its charge is in the ledger.
