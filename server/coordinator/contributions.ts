@@ -2,7 +2,7 @@
 import type { TaskConfig } from '../../shared/config/task-config.ts';
 import { aggregate, type Consensus } from '../../shared/distillation/aggregation.ts';
 import { FederationError } from '../../shared/errors.ts';
-import type { ReleaseParameters } from '../../shared/privacy/release.ts';
+import { largestInteger, type ReleaseParameters } from '../../shared/privacy/release.ts';
 import { assertContribution, decodeFrame, type FloatEncoding } from '../../shared/protocol/matrix-frame.ts';
 import type { Matrix } from '../../shared/types/matrix.ts';
 
@@ -15,8 +15,10 @@ export interface ContributionShape {
 
 /** Largest |logit| accepted without noise: far beyond any trained model's, small enough that sums stay exact. */
 const maxAbsoluteLogit = 1e4;
-/** How far a row of probabilities may be from summing to 1: float16 and uint8 encodings of 1,000 classes stay below. */
-const rowSumTolerance = 0.05;
+/** How far a probability may be outside [0, 1]: dequantised bytes are rounded to float32 twice. */
+const probabilityTolerance = 1e-6;
+/** How far a row of probabilities may be from summing to 1. One byte stands for steps of up to 1/255, and each value is off by up to half of one. */
+const rowSumTolerance = (encoding: FloatEncoding, columns: number) => 0.05 + (encoding === 'uint8' ? columns / 510 : 0);
 
 /** Decodes and checks one frame; throws `shape-mismatch`, `frame-*` or `value-out-of-range`. Noised integers become grid multiples. */
 export function readContribution(bytes: Uint8Array, { release, encoding }: ContributionShape): Matrix {
@@ -24,25 +26,34 @@ export function readContribution(bytes: Uint8Array, { release, encoding }: Contr
   const frame = decodeFrame(bytes);
   if (release.mechanism !== 'none') {
     assertContribution(frame, 'grid', rows, columns);
+    assertPlausible(frame.values, largestInteger(release));
     return { rows, columns, values: Float32Array.from(frame.values, (integer) => integer * release.gridStep) };
   }
   assertContribution(frame, outputKind, rows, columns);
   if (frame.dtype !== encoding) throw new FederationError('shape-mismatch', 'The contribution has another dtype than announced.', { field: 'dtype', expected: encoding, got: frame.dtype });
   const matrix: Matrix = { rows, columns, values: frame.values as Float32Array };
-  if (outputKind === 'probabilities') assertProbabilities(matrix);
+  if (outputKind === 'probabilities') assertProbabilities(matrix, rowSumTolerance(encoding, columns));
   else assertLogits(matrix);
   return matrix;
 }
 
-function assertProbabilities({ rows, columns, values }: Matrix): void {
+/** No honest client's noise reaches this far; larger integers would only move the mean. */
+function assertPlausible(values: ArrayLike<number>, largest: number): void {
+  for (let i = 0; i < values.length; i++) {
+    if (Math.abs(values[i]!) <= largest) continue;
+    throw new FederationError('value-out-of-range', 'A noised integer is larger than prediction and noise together can be.', { field: 'values', expected: `at most ${Math.floor(largest)} in magnitude`, got: String(values[i]) });
+  }
+}
+
+function assertProbabilities({ rows, columns, values }: Matrix, sumTolerance: number): void {
   for (let row = 0; row < rows; row++) {
     let sum = 0;
     for (let column = 0; column < columns; column++) {
       const value = values[row * columns + column]!;
-      if (value < 0 || value > 1) throw new FederationError('value-out-of-range', `Row ${row} holds a value that is not a probability.`, { field: 'values', expected: '0 to 1', got: String(value) });
+      if (value < -probabilityTolerance || value > 1 + probabilityTolerance) throw new FederationError('value-out-of-range', `Row ${row} holds a value that is not a probability.`, { field: 'values', expected: '0 to 1', got: String(value) });
       sum += value;
     }
-    if (Math.abs(sum - 1) > rowSumTolerance) throw new FederationError('value-out-of-range', `Row ${row} does not sum to 1.`, { field: 'values', expected: `1 +- ${rowSumTolerance}`, got: String(sum) });
+    if (Math.abs(sum - 1) > sumTolerance) throw new FederationError('value-out-of-range', `Row ${row} does not sum to 1.`, { field: 'values', expected: `1 +- ${sumTolerance}`, got: String(sum) });
   }
 }
 

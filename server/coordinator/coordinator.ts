@@ -10,7 +10,7 @@ import type { IdentityKeys } from '../../shared/crypto/signature.ts';
 import type { TaskConfig } from '../../shared/config/task-config.ts';
 import { deriveSeed, SeededGenerator } from '../../shared/datasets/seeded-generator.ts';
 import { contributionKind } from '../../shared/distillation/aggregation.ts';
-import { FederationError, unreachable, type ProblemCode } from '../../shared/errors.ts';
+import { FederationError, problemCodes, unreachable, type ProblemCode } from '../../shared/errors.ts';
 import type { Clock, Timer } from '../../shared/ports/clock.ts';
 import type { DurableStore } from '../../shared/ports/durable-store.ts';
 import type { EventSink } from '../../shared/ports/event-sink.ts';
@@ -38,7 +38,7 @@ import { combineContributions, readContribution, type ContributionShape } from '
 import { RoundFiles, type Announcement } from './round-files.ts';
 import { Sessions, type Admission, type Session } from './sessions.ts';
 import type { SoftLabels, Teacher } from './teacher.ts';
-import { Uploads } from './uploads.ts';
+import { Uploads, type CompleteUpload } from './uploads.ts';
 
 export interface CoordinatorDeps {
   readonly config: TaskConfig;
@@ -69,8 +69,12 @@ export interface CoordinatorStatus {
   readonly ready: boolean;
 }
 
+type CloseRound = Extract<RoundEffect, { type: 'close-round' }>;
+
 const journal = 'journal';
 const metrics = 'metrics.jsonl';
+/** Events about problems in one round: events are written to disk, and problems cost whoever causes them nothing. */
+const maxProblemEvents = 200;
 
 export class Coordinator implements CoordinatorEndpoint {
   readonly fingerprint: string;
@@ -86,13 +90,17 @@ export class Coordinator implements CoordinatorEndpoint {
   readonly #sessions: Sessions;
   readonly #uploads: Uploads;
   readonly #files: RoundFiles;
-  readonly #timers = new Set<Timer>();
+  /** By what they are for: a client that comes and goes has one. */
+  readonly #timers = new Map<string, Timer>();
   /** Rounds with a line in metrics.jsonl: an aggregation that runs again after a crash writes no second one. */
   readonly #measuredRounds = new Set<RoundId>();
+  /** Rounds that are over and not erased yet; what the disk refused once is tried again. */
+  readonly #unerased = new Map<RoundId, CloseRound['cohort']>();
   #state: FederationState;
   #queue: Promise<unknown> = Promise.resolve();
   #announcement: Announcement | undefined;
-  #openedAt = 0;
+  #openedAt: number;
+  #problemEvents = 0;
   #running = false;
   #closed = false;
   #resolveFinished!: (reason: FinishReason) => void;
@@ -109,6 +117,7 @@ export class Coordinator implements CoordinatorEndpoint {
     this.#sessions = new Sessions({ identity: deps.identity, random: deps.random, admission: deps.admission, task: this.taskDocument, taskDigest: this.#taskDigest, maxClients: deps.maxClients ?? 10_000 });
     this.#uploads = new Uploads(deps.random, deps.maxUploadBytes ?? 2 ** 30);
     this.#files = new RoundFiles(deps.store, deps.identity.publicKey);
+    this.#openedAt = deps.clock.now();
     this.#state = initialState(deps.clock.now());
     this.finished = new Promise((resolve, reject) => {
       this.#resolveFinished = resolve;
@@ -121,24 +130,39 @@ export class Coordinator implements CoordinatorEndpoint {
   async start(): Promise<void> {
     await this.#checkTask();
     const records = (await this.#deps.store.readLog(journal)) as readonly RoundEvent[];
-    for (const event of records) this.#state = transition(this.#state, event, this.#policy).state;
+    for (const { round, cohort } of this.#replay(records)) this.#unerased.set(round, cohort);
+    await this.#eraseClosedRounds();
+    if (this.#unerased.size > 0) throw new FederationError('internal', 'What belongs to rounds that are over cannot be erased.'); // without a `restarted`: the next start tries again
     for (const line of (await this.#deps.store.readLog(metrics)) as readonly { readonly round: RoundId }[]) this.#measuredRounds.add(line.round);
-    this.#running = true;
     if ('round' in this.#state.current) this.#announcement = await this.#files.announcement(this.#state.current.round);
     if (records.length > 0) {
       this.#emit('restarted', { phase: this.#state.current.phase, released: this.#state.released });
-      await this.#dispatch({ type: 'restarted', at: this.#now() });
     } else {
       this.#emit('task-opened', { task: this.#deps.config.task, rounds: this.#policy.rounds, minClients: this.#policy.minClients, transferExamples: this.#deps.transferSet.count, release: this.#release });
     }
+    // A new journal begins with it too: replaying must not depend on when the replaying process was started.
+    await this.#dispatch({ type: 'restarted', at: this.#now() });
+    this.#running = true; // not before: a client that joined earlier would be taken for lost
+  }
+
+  /** Applies the journal. Returns the rounds that were closed since the last start: whether they were erased, the journal does not say. */
+  #replay(records: readonly RoundEvent[]): readonly CloseRound[] {
+    let closed: CloseRound[] = [];
+    for (const event of records) {
+      if (event.type === 'restarted') closed = []; // erased by the process that wrote this
+      const { state, effects } = transition(this.#state, event, this.#policy);
+      this.#state = state;
+      for (const effect of effects) if (effect.type === 'close-round') closed.push(effect);
+    }
+    return closed;
   }
 
   /** Stops at once; the journal is complete, so the run can be resumed. */
   async close(): Promise<void> {
     this.#closed = true;
-    for (const timer of this.#timers) timer.cancel();
-    this.#timers.clear();
+    this.#cancelTimers();
     await this.#queue.catch(() => undefined);
+    await this.#eraseClosedRounds();
   }
 
   status(): CoordinatorStatus {
@@ -186,9 +210,10 @@ export class Coordinator implements CoordinatorEndpoint {
   #problemFor(connection: ClientConnection, error: unknown) {
     if (!(error instanceof FederationError) || error.fault === 'internal') this.#deps.logger.error({ err: error }, 'a message could not be handled');
     if (error instanceof FederationError && error.code === 'disk-full') this.#giveUp(error);
-    const needsRound = error instanceof FederationError && (error.code === 'round-closed' || error.code === 'round-unknown' || error.code === 'not-in-cohort');
-    const problem = toProblem(error, needsRound ? { nextRound: nextRoundFor(this.#state, this.#sessions.of(connection).client) } : {});
-    this.#emit('problem-sent', { code: problem.code });
+    const session = this.#sessions.find(connection); // gone, when the connection was lost or replaced meanwhile
+    const needsRound = session !== undefined && error instanceof FederationError && (error.code === 'round-closed' || error.code === 'round-unknown' || error.code === 'not-in-cohort');
+    const problem = toProblem(error, needsRound ? { nextRound: nextRoundFor(this.#state, session.client) } : {});
+    if (this.#problemEvents++ < maxProblemEvents) this.#emit('problem-sent', { code: problem.code });
     return problem;
   }
 
@@ -213,8 +238,11 @@ export class Coordinator implements CoordinatorEndpoint {
       }
       case 'leave': {
         const { client } = this.#sessions.of(connection);
-        this.#emit('client-left', { client });
-        await this.#dispatch({ type: 'client-left', client, at: this.#now() });
+        await this.#exclusive(async () => {
+          if (this.#state.members[client] === undefined) return; // said so before
+          await this.#apply({ type: 'client-left', client, at: this.#now() });
+          this.#emit('client-left', { client });
+        });
         return {};
       }
       default:
@@ -269,23 +297,35 @@ export class Coordinator implements CoordinatorEndpoint {
 
   async #onUploadEnd(session: Session, message: ClientMessage<'upload-end'>): Promise<ClientAckWire<'upload-end'>> {
     const { client } = session;
-    const { round, stage, digest, envelope } = this.#uploads.complete(client, message.upload);
-    // Judged twice: here before the costly checks, and again in the queue, where the state cannot change in between.
-    if (judgeContribution(this.#state, { client, round, stage, digest }).verdict === 'accept') {
-      const context = this.#envelopeContext(round, stage);
-      verifyEnvelope(envelope, context, session.publicKey, this.#frameLength());
-      const keys = await this.#files.boxKeys(round, this.#deps.random);
-      readContribution(openEnvelope(envelope, context, session.publicKey, keys.secretKey), this.#shape());
+    const upload = this.#uploads.complete(client, message.upload);
+    let keep = false;
+    try {
+      return { accepted: true, duplicate: await this.#takeContribution(session, upload) };
+    } catch (error) {
+      // What was refused would be refused again; a failure of ours may be over at the next attempt.
+      keep = !(error instanceof FederationError && error.fault === 'peer');
+      throw error;
+    } finally {
+      this.#uploads.end(client, upload.id, keep);
     }
-    const duplicate = await this.#exclusive(async () => {
+  }
+
+  /** Verifies and stores; `true` for one that was stored before. */
+  async #takeContribution({ client, publicKey }: Session, { round, stage, digest, envelope }: CompleteUpload): Promise<boolean> {
+    // Judged twice: here before the costly checks, and again in the queue, where the state cannot change in between.
+    if (judgeContribution(this.#state, { client, round, stage, digest }).verdict === 'duplicate') return true;
+    const context = this.#envelopeContext(round, stage);
+    verifyEnvelope(envelope, context, publicKey, this.#frameLength());
+    const keys = await this.#files.boxKeys(round);
+    if (keys === undefined) throw roundIsClosed(round);
+    readContribution(openEnvelope(envelope, context, publicKey, keys.secretKey), this.#shape());
+    return this.#exclusive(async () => {
       if (judgeContribution(this.#state, { client, round, stage, digest }).verdict === 'duplicate') return true;
       await this.#files.putContribution(round, client, envelope);
       await this.#apply({ type: 'contribution-stored', client, round, stage, digest, at: this.#now() });
       this.#emit('contribution', { round, client, bytes: envelope.length, contributions: this.#contributionCount() });
       return false;
     });
-    this.#uploads.drop(client);
-    return { accepted: true, duplicate };
   }
 
   #contributionCount(): number {
@@ -294,8 +334,9 @@ export class Coordinator implements CoordinatorEndpoint {
   }
 
   async #decline(client: ClientId, round: RoundId, code: string): Promise<void> {
-    this.#emit('client-declined', { client, round, code });
-    await this.#dispatch({ type: 'client-declined', client, round, at: this.#now() });
+    const known = Object.hasOwn(problemCodes, code) ? code : 'declined'; // a peer's text otherwise
+    const isNew = await this.#dispatch({ type: 'client-declined', client, round, at: this.#now() });
+    if (isNew) this.#emit('client-declined', { client, round, code: known });
   }
 
   // --- the queue ---
@@ -310,14 +351,14 @@ export class Coordinator implements CoordinatorEndpoint {
     return result;
   }
 
-  #dispatch(event: RoundEvent): Promise<void> {
+  #dispatch(event: RoundEvent): Promise<boolean> {
     return this.#exclusive(() => this.#apply(event));
   }
 
-  /** Journals, applies, performs. Only from within the queue. */
-  async #apply(event: RoundEvent): Promise<void> {
+  /** Journals, applies, performs; `false` when the event means nothing any more. Only from within the queue. */
+  async #apply(event: RoundEvent): Promise<boolean> {
     const { state, effects } = transition(this.#state, event, this.#policy);
-    if (state === this.#state && effects.length === 0) return;
+    if (state === this.#state && effects.length === 0) return false;
     try {
       await this.#deps.store.append(journal, event);
     } catch (error) {
@@ -326,12 +367,13 @@ export class Coordinator implements CoordinatorEndpoint {
     }
     this.#state = state;
     for (const effect of effects) this.#perform(effect);
+    return true;
   }
 
   /** Without a journal there is no safe next step: stop, leaving the run as it is on disk. */
   #giveUp(error: unknown): void {
     this.#closed = true;
-    for (const timer of this.#timers) timer.cancel();
+    this.#cancelTimers();
     this.#rejectFinished(error instanceof Error ? error : new Error(String(error)));
   }
 
@@ -372,11 +414,18 @@ export class Coordinator implements CoordinatorEndpoint {
   }
 
   #startTimer({ timer, at }: Extract<RoundEffect, { type: 'start-timer' }>): void {
+    const key = timer.kind === 'stage' ? `stage ${timer.round} ${timer.stage}` : `grace ${timer.client}`;
+    this.#timers.get(key)?.cancel(); // asked for again, later
     const running = this.#deps.clock.schedule(at - this.#deps.clock.now(), () => {
-      this.#timers.delete(running);
+      if (this.#timers.get(key) === running) this.#timers.delete(key);
       if (!this.#closed) this.#inBackground(this.#dispatch({ type: 'timer-fired', timer, at: this.#now() }));
     });
-    this.#timers.add(running);
+    this.#timers.set(key, running);
+  }
+
+  #cancelTimers(): void {
+    for (const timer of this.#timers.values()) timer.cancel();
+    this.#timers.clear();
   }
 
   /** Runs an effect's work; what goes wrong fails the round, not the process. */
@@ -403,7 +452,7 @@ export class Coordinator implements CoordinatorEndpoint {
     if (announcement === undefined) {
       const query = sampleTransferBatch(transferSet.count, this.#release.rows, deriveSeed(config.seed, 'transfer-batch', round));
       const labels = await this.#deps.teacher.labels(query);
-      const keys = await this.#files.boxKeys(round, random);
+      const keys = await this.#files.makeBoxKeys(round, random);
       const signed = signDocument(
         'round',
         {
@@ -454,10 +503,11 @@ export class Coordinator implements CoordinatorEndpoint {
   }
 
   async #aggregate(round: RoundId, survivors: readonly Contribution[]): Promise<RoundEvent> {
-    const { config, store, teacher, random, transferSet } = this.#deps;
+    const { config, store, teacher, transferSet } = this.#deps;
     const announcement = this.#announcement?.document.round === round ? this.#announcement : await this.#files.announcement(round);
     if (announcement === undefined) throw new FederationError('state-mismatch', `The announcement of round ${round} is gone.`, { field: 'announcement' });
-    const keys = await this.#files.boxKeys(round, random);
+    const keys = await this.#files.boxKeys(round);
+    if (keys === undefined) throw new FederationError('state-mismatch', `The box keys of round ${round} are gone.`, { field: 'box-secret' });
     const frames: Uint8Array[] = [];
     for (const { client, digest } of survivors) {
       const envelope = await this.#files.contribution(round, client);
@@ -475,15 +525,29 @@ export class Coordinator implements CoordinatorEndpoint {
     return { type: 'round-aggregated', round, accuracy: quality.accuracy, at: this.#now() };
   }
 
-  async #closeRound(effect: Extract<RoundEffect, { type: 'close-round' }>): Promise<void> {
+  async #closeRound(effect: CloseRound): Promise<void> {
     const { round, outcome, code, contributions, cohort } = effect;
     this.#emit(outcome === 'released' ? 'round-released' : 'round-aborted', { round, contributions, cohort: cohort.length, ...(code === null ? {} : { code }) });
     this.#uploads.dropRoundsBefore((round + 1) as RoundId);
-    await this.#files.erase(round, cohort);
-    const { nextRound } = this.#state;
+    this.#problemEvents = 0;
+    this.#unerased.set(round, cohort);
+    await this.#eraseClosedRounds();
     for (const client of cohort) {
       const session = this.#sessions.forClient(client);
+      // The next round may be open by now: what a client is told is what that client may still contribute to.
+      const nextRound = nextRoundFor(this.#state, client);
       if (session !== undefined) this.#inBackground(this.#tell(session, 'round-closed', { round, outcome, code, contributions, nextRound }));
+    }
+  }
+
+  async #eraseClosedRounds(): Promise<void> {
+    for (const [round, cohort] of this.#unerased) {
+      try {
+        await this.#files.erase(round, cohort);
+        this.#unerased.delete(round);
+      } catch (error) {
+        this.#deps.logger.error({ err: error, round }, 'the keys of a closed round could not be erased; this is tried again');
+      }
     }
   }
 
@@ -491,12 +555,11 @@ export class Coordinator implements CoordinatorEndpoint {
     try {
       let stored = await this.#files.finished();
       if (stored === undefined) {
-        const { config, identity, transferSet, teacher } = this.#deps;
-        const everything = Uint32Array.from({ length: transferSet.count }, (_, index) => index);
-        const labels = this.#state.released > 0 ? await teacher.labels(everything) : undefined;
+        const { config, identity } = this.#deps;
+        const labels = await this.#finalLabels(reason);
         const signed = signDocument(
           'finished',
-          { protocol: protocolVersion, task: config.task, taskDigest: this.#taskDigest, reason, rounds: this.#state.released, previous: this.#state.previous, labels: labels === undefined ? null : await this.#publishLabels('finished', labels) },
+          { protocol: protocolVersion, task: config.task, taskDigest: this.#taskDigest, reason, rounds: this.#state.released, previous: this.#state.previous, labels },
           identity,
         );
         await this.#files.putFinished(signed);
@@ -508,6 +571,20 @@ export class Coordinator implements CoordinatorEndpoint {
       this.#resolveFinished(reason);
     } catch (error) {
       this.#giveUp(error);
+    }
+  }
+
+  async #finalLabels(reason: FinishReason): Promise<SoftLabelsRef | null> {
+    const { teacher, transferSet, logger } = this.#deps;
+    if (this.#state.released === 0) return null;
+    try {
+      const labels = await teacher.labels(Uint32Array.from({ length: transferSet.count }, (_, index) => index));
+      return labels === undefined ? null : await this.#publishLabels('finished', labels);
+    } catch (error) {
+      // Rounds failed for a reason that is likely this one, e.g. a teacher that diverged: then the task still ends.
+      if (reason !== 'failed' || (error instanceof FederationError && error.code === 'disk-full')) throw error;
+      logger.error({ err: error }, 'there are no final soft labels');
+      return null;
     }
   }
 
@@ -532,7 +609,7 @@ export class Coordinator implements CoordinatorEndpoint {
   }
 
   #envelopeContext(round: RoundId, stage: EnvelopeContext['stage'], announcement = this.#announcement): EnvelopeContext {
-    if (announcement?.document.round !== round) throw new FederationError('round-closed', `Round ${round} takes no more contributions.`, { next: 'Wait for the next announcement.' });
+    if (announcement?.document.round !== round) throw roundIsClosed(round);
     return { taskDigest: this.#taskDigest, round, stage, transcript: announcement.transcript };
   }
 
@@ -540,9 +617,18 @@ export class Coordinator implements CoordinatorEndpoint {
     return this.#deps.clock.now();
   }
 
+  /** A watcher that throws must not keep an effect from being performed. */
   #emit(event: string, fields: object): void {
-    this.#deps.events.emit({ event, at: this.#deps.clock.now(), ...fields });
+    try {
+      this.#deps.events.emit({ event, at: this.#deps.clock.now(), ...fields });
+    } catch (error) {
+      this.#deps.logger.error({ err: error, event }, 'an event could not be delivered');
+    }
   }
+}
+
+function roundIsClosed(round: RoundId): FederationError {
+  return new FederationError('round-closed', `Round ${round} takes no more contributions.`, { next: 'Wait for the next announcement.' });
 }
 
 function digestEquals(stored: Uint8Array, digest: Digest): boolean {

@@ -57,13 +57,18 @@ export class RoundFiles {
   }
 
   /** The round's box keys, made on the first call and the same ones after a restart. */
-  async boxKeys(round: RoundId, random: RandomSource): Promise<BoxKeys> {
-    const name = `${folder(round)}/box-secret`;
-    const stored = await this.#store.getBlob(name);
-    if (stored !== undefined) return boxKeysFromSecret(stored);
+  async makeBoxKeys(round: RoundId, random: RandomSource): Promise<BoxKeys> {
+    const existing = await this.boxKeys(round);
+    if (existing !== undefined) return existing;
     const keys = generateBoxKeys(random);
-    await this.#store.putBlob(name, keys.secretKey);
+    await this.#store.putBlob(`${folder(round)}/box-secret`, keys.secretKey);
     return keys;
+  }
+
+  /** The round's box keys; `undefined` once they are erased. */
+  async boxKeys(round: RoundId): Promise<BoxKeys | undefined> {
+    const stored = await this.#store.getBlob(`${folder(round)}/box-secret`);
+    return stored === undefined ? undefined : boxKeysFromSecret(stored);
   }
 
   putContribution(round: RoundId, client: ClientId, envelope: Uint8Array): Promise<void> {

@@ -41,6 +41,8 @@ export class Sessions {
   readonly #deps: SessionDeps;
   /** Connections that said hello and have not joined. */
   readonly #greeted = new Map<string, SessionNonces>();
+  /** Connections that said hello, whatever became of it: it is sent once per connection. */
+  readonly #used = new Set<string>();
   readonly #byConnection = new Map<string, Session>();
   readonly #byClient = new Map<ClientId, Session>();
   readonly #byToken = new Map<string, Session>();
@@ -53,9 +55,10 @@ export class Sessions {
     if (!message.protocols.includes(protocolVersion)) {
       throw new FederationError('protocol-unsupported', 'No common protocol version.', { field: 'protocols', expected: protocolVersion, got: message.protocols.join(', ').slice(0, 200), next: 'Use a client that speaks this version.' });
     }
-    if (this.#greeted.has(connection.id) || this.#byConnection.has(connection.id)) throw new FederationError('not-authenticated', 'hello is sent once per connection.', { next: 'Open a new connection.' });
+    if (this.#used.has(connection.id)) throw new FederationError('not-authenticated', 'hello is sent once per connection.', { next: 'Open a new connection.' });
     const { identity, random, task, taskDigest } = this.#deps;
     const nonces: SessionNonces = { coordinatorKey: identity.publicKey, clientKey: message.clientKey, clientNonce: message.clientNonce, serverNonce: random.bytes(32) };
+    this.#used.add(connection.id);
     this.#greeted.set(connection.id, nonces);
     return {
       protocol: protocolVersion,
@@ -70,6 +73,7 @@ export class Sessions {
   join(connection: ClientConnection, message: ClientMessage<'join'>): Session {
     const nonces = this.#greeted.get(connection.id);
     if (nonces === undefined) throw notJoined();
+    this.#greeted.delete(connection.id); // one attempt: nonces are for one signature and one proof
     const { admission, random, taskDigest, maxClients } = this.#deps;
     if (!verifySignature(joinTranscript(nonces, taskDigest), message.signature, nonces.clientKey)) {
       throw new FederationError('signature-invalid', 'The signature of join does not fit the key and nonces of hello.', { field: 'signature' });
@@ -82,7 +86,6 @@ export class Sessions {
       throw new FederationError('not-admitted', 'This client is not on the coordinator\'s list.', { field: 'clientKey', got: client, next: 'Give your client id to the coordinator\'s operator.' });
     }
     if (this.#byClient.size >= maxClients && !this.#byClient.has(client)) throw new FederationError('capacity-exceeded', 'The coordinator has as many clients as it takes.', { next: 'Try again later.' });
-    this.#greeted.delete(connection.id);
     this.#replace(client);
     const session: Session = { client, publicKey: nonces.clientKey, connection, token: toBase64(random.bytes(24)) };
     this.#byConnection.set(connection.id, session);
@@ -97,6 +100,11 @@ export class Sessions {
     this.#forget(earlier);
     const problem = toProblem(new FederationError('session-replaced', 'This identity joined again from elsewhere.', { next: 'Run one client per identity.' }));
     void earlier.connection.send('problem', { problem }).catch(() => undefined).finally(() => earlier.connection.close());
+  }
+
+  /** The session of a connection, if it has joined and was not replaced. */
+  find(connection: ClientConnection): Session | undefined {
+    return this.#byConnection.get(connection.id);
   }
 
   /** The session of a connection; throws `not-authenticated` before `join`. */
@@ -121,6 +129,7 @@ export class Sessions {
   /** Forgets a connection that is gone; the client, when this was its session. */
   disconnected(connection: ClientConnection): ClientId | undefined {
     this.#greeted.delete(connection.id);
+    this.#used.delete(connection.id);
     const session = this.#byConnection.get(connection.id);
     if (session === undefined) return undefined;
     this.#forget(session);

@@ -17,10 +17,13 @@ interface Upload {
   readonly digest: Digest;
   readonly bytes: Uint8Array;
   received: number;
+  /** Answers to `upload-end` under way: the bytes are in use and stay accounted for. */
+  ending: number;
 }
 
 /** A whole envelope with the digest that was announced for it. */
 export interface CompleteUpload {
+  readonly id: string;
   readonly round: RoundId;
   readonly stage: StageName;
   readonly digest: Digest;
@@ -45,11 +48,14 @@ export class Uploads {
     }
     const existing = this.#byClient.get(client);
     if (existing?.digest === request.digest && existing.round === request.round && existing.stage === request.stage) return { upload: existing.id, offset: existing.received };
+    if (existing !== undefined && existing.ending > 0) {
+      throw new FederationError('capacity-exceeded', 'Another upload of this client is being stored.', { next: 'Wait for the answer to upload-end.' });
+    }
     this.drop(client);
     if (this.#totalBytes + expectedBytes > this.#maxTotalBytes) {
       throw new FederationError('capacity-exceeded', 'Too many uploads are under way at once.', { next: 'Try again in a few seconds.' });
     }
-    const upload: Upload = { id: toHex(this.#random.bytes(8)), client, round: request.round, stage: request.stage, digest: request.digest, bytes: new Uint8Array(expectedBytes), received: 0 };
+    const upload: Upload = { id: toHex(this.#random.bytes(8)), client, round: request.round, stage: request.stage, digest: request.digest, bytes: new Uint8Array(expectedBytes), received: 0, ending: 0 };
     this.#byClient.set(client, upload);
     this.#totalBytes += expectedBytes;
     return { upload: upload.id, offset: 0 };
@@ -71,7 +77,7 @@ export class Uploads {
     return upload.received;
   }
 
-  /** The whole envelope, checked against its digest. The upload stays until `drop`, so that a failed `upload-end` can be repeated. */
+  /** The whole envelope, checked against its digest. To be followed by `end`. */
   complete(client: ClientId, id: string): CompleteUpload {
     const upload = this.#find(client, id);
     if (upload.received !== upload.bytes.length) {
@@ -81,7 +87,16 @@ export class Uploads {
       this.drop(client);
       throw new FederationError('upload-digest', 'The bytes that arrived do not have the announced digest.', { field: 'digest', next: 'Start the upload again.' });
     }
-    return { round: upload.round, stage: upload.stage, digest: upload.digest, envelope: upload.bytes };
+    upload.ending++;
+    return { id, round: upload.round, stage: upload.stage, digest: upload.digest, envelope: upload.bytes };
+  }
+
+  /** The answer to `upload-end` is known. The bytes of an upload that could not be stored for now are kept, so that `upload-end` can be repeated. */
+  end(client: ClientId, id: string, keep: boolean): void {
+    const upload = this.#byClient.get(client);
+    if (upload?.id !== id) return;
+    upload.ending--;
+    if (!keep) this.drop(client);
   }
 
   drop(client: ClientId): void {

@@ -193,7 +193,7 @@ function findReleaseProblem(parameters: ReleaseParameters): ReleaseProblem | und
   if (rows * columns > MAX_COORDINATES) {
     return { field: 'rows', message: 'the matrix is too large', expected: `rows * columns <= ${MAX_COORDINATES}`, got: String(rows * columns), next: 'Lower schedule.transferBatch.' };
   }
-  const { l2, maxAbsolute } = releaseSensitivity(parameters);
+  const { l2 } = releaseSensitivity(parameters);
   if (l2.zeroOut ** 2 > MAX_SQUARED_NORM) {
     return {
       field: 'gridStep',
@@ -204,9 +204,14 @@ function findReleaseProblem(parameters: ReleaseParameters): ReleaseProblem | und
     };
   }
   // No wrap-around: |g| + tail fits an int32, except with probability < 2^-100 per coordinate. (A wrap costs accuracy, never privacy.)
-  const largest = maxAbsolute + noiseTail(parameters);
+  const largest = largestInteger(parameters);
   if (largest > MAX_INT32) return { message: 'noised predictions would not fit 32-bit integers', ...noiseTooLarge(parameters.mechanism, largest.toExponential(3)) };
   return undefined;
+}
+
+/** Largest magnitude of a noised integer: an honest client exceeds it with probability below 2^-100 a coordinate. */
+export function largestInteger(parameters: ReleaseParameters): number {
+  return releaseSensitivity(parameters).maxAbsolute + noiseTail(parameters);
 }
 
 function noiseTail(parameters: ReleaseParameters): number {

@@ -107,10 +107,12 @@ class MemoryLink {
       this.#pending.add(fail);
       const deadline = this.#clock.schedule(ackDeadlineMs, () => fail(new FederationError('deadline-exceeded', `No answer to ${event} in time.`, { field: event })));
       const back = direction === 'to-coordinator' ? 'to-client' : 'to-coordinator';
+      const sent = copyPayload(payload); // now: what the sender does with its object later does not travel
       this.#carry({ direction, kind: 'event', event, bytes: payloadBytes(payload) }, () => {
-        void deliver(copyPayload(payload)).then((ack) => {
+        void deliver(copyPayload(sent)).then((ack) => {
+          const answered = copyPayload(ack);
           this.#carry({ direction: back, kind: 'ack', event, bytes: payloadBytes(ack) }, () => {
-            const parsed = AckSchema.safeParse(copyPayload(ack));
+            const parsed = AckSchema.safeParse(answered);
             if (!parsed.success) fail(new FederationError('message-malformed', `The answer to ${event} is malformed.`));
             else if (parsed.data.ok) settle(() => resolve(parsed.data));
             else fail(fromProblem(parsed.data.problem));
@@ -134,7 +136,8 @@ class MemoryLink {
       const fail = (error: FederationError) => settle(() => reject(error));
       this.#pending.add(fail);
       const deadline = this.#clock.schedule(ackDeadlineMs, () => fail(new FederationError('deadline-exceeded', `No answer to GET ${path} in time.`, { field: path })));
-      this.#carry({ direction: 'to-client', kind: 'frame', event: path, bytes: body.length }, () => settle(() => resolve(body.slice())));
+      const sent = body.slice();
+      this.#carry({ direction: 'to-client', kind: 'frame', event: path, bytes: sent.length }, () => settle(() => resolve(sent)));
     });
   }
 
