@@ -2,6 +2,7 @@
  * Pools forward and backward, with TF.js's ties: the gradient of a maximum goes to the first of equal elements, row by
  * row. Ties are common: a blank background is one.
  */
+import { tf } from '../../backend.ts';
 import type { Graph, Value } from '../graph.ts';
 import { reluMask, type SymbolicTensor } from '../symbolic-tensor.ts';
 import type { KernelCall, KernelTable } from './kernel.ts';
@@ -112,9 +113,40 @@ function averagePoolGradient(call: KernelCall): SymbolicTensor {
   return call.channelsFirstResult(graph.reshape(value, [batch, channels, height, width]), x.shape);
 }
 
+/** Upsampling by whole factors: each element repeated over a window. */
+function resizeNearest(call: KernelCall): SymbolicTensor {
+  const images = call.input('images');
+  const [height, width] = call.attribute<[number, number]>('size');
+  const info = upsamplingInfo(call, images.shape, height, width);
+  return call.channelsFirstResult(repeatOverTiles(call.graph, images.channelsFirst(), info), info.inShape);
+}
+
+/**
+ * The sum over each window. TF.js's plain back end (4.22) adds up elements of the first example for all examples here; this
+ * is the gradient that it should have, and has for a batch of one.
+ */
+function resizeNearestGradient(call: KernelCall): SymbolicTensor {
+  const [images, dy] = [call.input('images'), call.input('dy')];
+  const info = upsamplingInfo(call, images.shape, dy.shape[1]!, dy.shape[2]!);
+  const { graph } = call;
+  const mean = pooled(graph, 'AveragePool', dy.channelsFirst(), info);
+  return call.channelsFirstResult(graph.node('Mul', [mean, graph.scalar(info.filterHeight * info.filterWidth)], outputShape(info)), images.shape);
+}
+
+/** The pool that undoes the upsampling. */
+function upsamplingInfo(call: KernelCall, [batch, height, width, channels]: readonly number[], newHeight: number, newWidth: number): WindowInfo {
+  const factors: [number, number] = [newHeight / height!, newWidth / width!];
+  if (!factors.every(Number.isInteger) || (call.attribute<boolean | undefined>('alignCorners') ?? false) || (call.attribute<boolean | undefined>('halfPixelCenters') ?? false)) {
+    throw call.unsupported('a factor that is not a whole number, or aligned corners');
+  }
+  return tf.backend_util.computePool2DInfo([batch!, newHeight, newWidth, channels!], factors, factors, 1, 'valid');
+}
+
 export const poolingKernels: KernelTable = {
   MaxPool: maxPool,
   MaxPoolGrad: maxPoolGradient,
   AvgPool: averagePool,
   AvgPoolGrad: averagePoolGradient,
+  ResizeNearestNeighbor: resizeNearest,
+  ResizeNearestNeighborGrad: resizeNearestGradient,
 };

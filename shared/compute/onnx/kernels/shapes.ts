@@ -125,6 +125,17 @@ function pad(call: KernelCall): SymbolicTensor {
   return moved(call, x, shape, (value, graphShape) => graph.node('Pad', [value, amounts, graph.scalar(constant, x.type)], graphShape, { type: x.type }));
 }
 
+/** A slice with steps of -1 from the last element to the first. */
+function reverse(call: KernelCall): SymbolicTensor {
+  const x = call.input('x');
+  const axes = tf.util.parseAxisParam(call.attribute<number | number[]>('dims'), [...x.shape]);
+  if (axes.length === 0 || x.fill !== undefined) return x;
+  const { graph } = call;
+  const all = (value: number) => graph.integers(axes.map(() => value));
+  const beforeFirst = graph.integers(axes.map((axis) => -x.shape[axis]! - 1));
+  return call.result(graph.node('Slice', [x.logical(), all(-1), beforeFirst, graph.integers(axes), all(-1)], x.shape, { type: x.type }));
+}
+
 /** Embeddings: rows of `x` at integer positions. */
 function gather(call: KernelCall): SymbolicTensor {
   const [x, indices] = [call.input('x'), call.input('indices')];
@@ -165,6 +176,7 @@ export const shapeKernels: KernelTable = {
   Concat: concat,
   Pack: pack,
   PadV2: pad,
+  Reverse: reverse,
   GatherV2: gather,
   UnsortedSegmentSum: segmentSum,
   Fill: (call) => call.filled(call.attribute<number[]>('shape'), typeOf(call, call.attribute<string | undefined>('dtype')), call.attribute<number>('value')),
