@@ -13,6 +13,7 @@ import { flattenEvent } from './accountant.ts';
 import { GaussianAccountant } from './gaussian-accountant.ts';
 import { roundUp } from './numerics.ts';
 import { PureAccountant } from './pure-accountant.ts';
+import { RdpAccountant } from './rdp.ts';
 
 export class CompositeAccountant implements PrivacyAccountant {
   readonly name = 'exact-gaussian+pure-composition';
@@ -48,10 +49,13 @@ export class CompositeAccountant implements PrivacyAccountant {
   }
 }
 
-/** The tightest accountant here that supports all of `events`, with all of them composed. */
+/**
+ * The accountant that a ledger and a statement use for `events`, with all of them composed: exact for Gaussians, pure for pure
+ * releases, both added for a mixture of the two, and Rényi for everything else.
+ */
 export function accountantFor(events: readonly DpEvent[], neighboringRelation: AccountedRelation): PrivacyAccountant {
   const all: DpEvent = { kind: 'composed', events };
-  const candidates = [new GaussianAccountant(neighboringRelation), new PureAccountant(neighboringRelation), new CompositeAccountant(neighboringRelation)];
-  const chosen = candidates.find((accountant) => accountant.check(all) === undefined) ?? new CompositeAccountant(neighboringRelation);
+  const candidates = [new GaussianAccountant(neighboringRelation), new PureAccountant(neighboringRelation), new CompositeAccountant(neighboringRelation), new RdpAccountant(neighboringRelation)];
+  const chosen = candidates.find((accountant) => accountant.check(all) === undefined) ?? new RdpAccountant(neighboringRelation);
   return chosen.compose(all);
 }

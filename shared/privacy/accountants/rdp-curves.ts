@@ -124,7 +124,7 @@ export interface DistributedDiscreteGaussian {
 
 /**
  * How far a sum of `shares` discrete Gaussians is from one discrete Gaussian: `10 sum_{k=1}^{h-1} e^(-2 pi^2 sigma^2 k/(k+1))`
- * (Kairouz, Liu & Steinke 2021, arXiv:2102.06387, Thm 1). Below 1e-35 from sigma = 3 on.
+ * (Kairouz, Liu & Steinke 2021, arXiv:2102.06387). Below 1e-35 from sigma = 3 on.
  */
 export function discreteGaussianSumDistance(sigma: number, shares: number): number {
   let sum = 0;
@@ -132,7 +132,7 @@ export function discreteGaussianSumDistance(sigma: number, shares: number): numb
   return 10 * sum;
 }
 
-/** The smallest of the three bounds, `tau` the distance above, of Kairouz, Liu & Steinke 2021, Prop. 14 (as in the authors' code), for every order. */
+/** The smallest of the three bounds, `tau` the distance above, of Kairouz, Liu & Steinke 2021, as in the authors' code, for every order. */
 export function distributedDiscreteGaussianRdp(event: DistributedDiscreteGaussian, order: number, tau: number): number {
   const { sigma, shares, l2Sensitivity: l2, l1Sensitivity: l1, dimension } = event;
   if (l2 === 0) return 0;
@@ -147,7 +147,7 @@ export function distributedDiscreteGaussianRdp(event: DistributedDiscreteGaussia
 }
 
 /**
- * Agarwal, Kairouz & Liu 2021 (arXiv:2110.04995), Thm 3.5, in grid steps: for integer orders
+ * Agarwal, Kairouz & Liu 2021 (arXiv:2110.04995), as in the authors' code, in grid steps: for integer orders
  * `a D2^2/(2 mu) + min{((2a-1) D2^2 + 6 D1) / (4 mu^2), 3 D1/(2 mu)}`; in between, the chord.
  */
 export function skellamRdp(event: { readonly variance: number; readonly l2Sensitivity: number; readonly l1Sensitivity: number }, order: number): number {

@@ -1,0 +1,57 @@
+/**
+ * Calibration: the smallest parameter for which an accountant says that a target is met. A search over the accountant that also
+ * accounts for the run, with no formula of its own, so planning and accounting can't disagree.
+ *
+ * One-sided: the answer is a value at which the bound was computed and held.
+ */
+import { FederationError } from '../../errors.ts';
+import type { Delta } from '../../types/units.ts';
+import type { DpEvent } from '../dp-event.ts';
+import type { PrivacyAccountant } from './accountant.ts';
+import { checkDelta } from './accountant.ts';
+
+export interface CalibrationRequest {
+  /** An accountant that has seen nothing, or what was already released. */
+  readonly accountant: PrivacyAccountant;
+  /** The run at this parameter. Epsilon must fall as the parameter grows. */
+  readonly event: (parameter: number) => DpEvent;
+  readonly epsilon: number;
+  readonly delta: number;
+  /** Where to search: both ends > 0. Default 1e-3 to 1e9. */
+  readonly range?: readonly [low: number, high: number];
+  /** Relative width at which the search ends. Default 1e-6. */
+  readonly tolerance?: number;
+}
+
+/** The smallest parameter (a noise multiplier, say) that meets the target, up to the tolerance, never below. */
+export function calibrateParameter(request: CalibrationRequest): number {
+  const { accountant, event, epsilon, delta } = request;
+  checkDelta(delta);
+  if (!(epsilon > 0)) throw new FederationError('config-invalid', 'a target epsilon is needed', { field: 'epsilon', expected: 'a number > 0', got: String(epsilon), next: 'Choose a target epsilon, e.g. 2.' });
+  const [low, high] = request.range ?? [1e-3, 1e9];
+  const isEnough = (parameter: number) => accountant.compose(event(parameter)).epsilon(delta as Delta) <= epsilon;
+  if (isEnough(low)) return low;
+  // Upward by factors first: large parameters can be as slow as they are unlikely.
+  let tooSmall = low;
+  let enough = Math.min(high, Math.max(low * 2, 1));
+  while (!isEnough(enough)) {
+    if (enough >= high) {
+      throw new FederationError('config-invalid', 'no noise within the searched range meets the target', {
+        field: 'epsilon',
+        expected: `an epsilon that a parameter up to ${high} reaches`,
+        got: String(epsilon),
+        next: 'Raise epsilon or delta, or release less: fewer rounds, fewer rows.',
+      });
+    }
+    tooSmall = enough;
+    enough = Math.min(high, enough * 2);
+  }
+  const tolerance = request.tolerance ?? 1e-6;
+  for (let step = 0; step < 200 && enough - tooSmall > tolerance * enough; step++) {
+    // Geometric while the bracket is wide, arithmetic when it is narrow.
+    const middle = enough > 2 * tooSmall ? Math.sqrt(tooSmall * enough) : (tooSmall + enough) / 2;
+    if (isEnough(middle)) enough = middle;
+    else tooSmall = middle;
+  }
+  return enough;
+}
