@@ -29,12 +29,19 @@ export function calibrateParameter(request: CalibrationRequest): number {
   checkDelta(delta);
   if (!(epsilon > 0)) throw new FederationError('config-invalid', 'a target epsilon is needed', { field: 'epsilon', expected: 'a number > 0', got: String(epsilon), next: 'Choose a target epsilon, e.g. 2.' });
   const [low, high] = request.range ?? [1e-3, 1e9];
-  const isEnough = (parameter: number) => accountant.compose(event(parameter)).epsilon(delta as Delta) <= epsilon;
-  if (isEnough(low)) return low;
-  // Upward by factors first: large parameters can be as slow as they are unlikely.
+  const tolerance = request.tolerance ?? 1e-6;
+  /** `ln(epsilon / target)`: at most 0 where the target is met. NaN never is. */
+  const excess = (parameter: number) => {
+    const reached = accountant.compose(event(parameter)).epsilon(delta as Delta);
+    return reached <= epsilon ? Math.min(0, Math.log(reached / epsilon)) : Math.max(Number.MIN_VALUE, Math.log(reached / epsilon));
+  };
   let tooSmall = low;
-  let enough = Math.min(high, Math.max(low * 2, 1));
-  while (!isEnough(enough)) {
+  let atTooSmall = excess(low);
+  if (atTooSmall <= 0) return low;
+  // Upward by factors first: large parameters can be as slow as they are unlikely.
+  let enough = Math.min(high, Math.max(low * 2, Math.min(1, high)));
+  let atEnough = excess(enough);
+  while (!(atEnough <= 0)) {
     if (enough >= high) {
       throw new FederationError('config-invalid', 'no noise within the searched range meets the target', {
         field: 'epsilon',
@@ -43,15 +50,22 @@ export function calibrateParameter(request: CalibrationRequest): number {
         next: 'Raise epsilon or delta, or release less: fewer rounds, fewer rows.',
       });
     }
-    tooSmall = enough;
+    [tooSmall, atTooSmall] = [enough, atEnough];
     enough = Math.min(high, enough * 2);
+    atEnough = excess(enough);
   }
-  const tolerance = request.tolerance ?? 1e-6;
-  for (let step = 0; step < 200 && enough - tooSmall > tolerance * enough; step++) {
-    // Geometric while the bracket is wide, arithmetic when it is narrow.
-    const middle = enough > 2 * tooSmall ? Math.sqrt(tooSmall * enough) : (tooSmall + enough) / 2;
-    if (isEnough(middle)) enough = middle;
-    else tooSmall = middle;
+  // Epsilon falls nearly like a power of the noise, so the chord of the logarithms hits close; a nudge past it, alternately to either
+  // side, closes the bracket, and every third step halves it whatever the curve.
+  for (let step = 0; step < 300 && enough - tooSmall > tolerance * enough; step++) {
+    const [left, right] = [Math.log(tooSmall), Math.log(enough)];
+    const isChordUsable = Number.isFinite(atTooSmall) && Number.isFinite(atEnough) && step % 3 !== 2;
+    const chord = left + ((right - left) * atTooSmall) / (atTooSmall - atEnough);
+    const nudged = chord + (step % 3 === 0 ? 0.4 : -0.4) * tolerance;
+    const middle = Math.exp(isChordUsable && nudged > left && nudged < right ? nudged : (left + right) / 2);
+    if (!(middle > tooSmall && middle < enough)) break;
+    const atMiddle = excess(middle);
+    if (atMiddle <= 0) [enough, atEnough] = [middle, atMiddle];
+    else [tooSmall, atTooSmall] = [middle, atMiddle];
   }
   return enough;
 }

@@ -114,7 +114,7 @@ function logConvexRemainder(t: number, a: number): number {
     }
     return Math.log(sum);
   }
-  if (product > 0) return product + Math.log1p(-(1 + a * Math.expm1(t)) * Math.exp(-product));
+  if (product > 0) return product + Math.log1p((a - 1) * Math.exp(-product) - a * Math.exp(t - product));
   return Math.log(Math.expm1(product) - a * Math.expm1(t));
 }
 
