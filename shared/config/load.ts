@@ -9,6 +9,7 @@ import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yam
 import type { Document } from 'yaml';
 import type { z } from 'zod';
 import { FederationError } from '../errors.ts';
+import type { ConfigRule } from './config-rule.ts';
 import { TaskConfigSchema } from './task-config.ts';
 import type { TaskConfig } from './task-config.ts';
 import { taskRules } from './task-rules.ts';
@@ -56,14 +57,6 @@ export class ConfigError extends FederationError {
 /** The mistakes an error carries; empty when it is not about a configuration. */
 export function configIssues(error: unknown): readonly ConfigIssue[] {
   return error instanceof ConfigError ? error.issues : [];
-}
-
-/** A rule between keys of a configuration. */
-export interface ConfigRule<T> {
-  /** Every key the rule looks at, e.g. `schedule.quorum`. It is not applied when one of them is invalid by itself. */
-  readonly reads: readonly string[];
-  /** Sections that are invalid are missing from `config`. Returns the mistake, if there is one. */
-  check(config: Partial<T>): { readonly path: string; readonly expected: string; readonly got: string; readonly hint?: string } | undefined;
 }
 
 /** 1 MiB: a configuration is written by hand. */

@@ -1,5 +1,5 @@
 /** The rules between a task's keys: what no single key's range can say. docs/task.md lists them for the user. */
-import type { ConfigRule } from './load.ts';
+import type { ConfigRule } from './config-rule.ts';
 import type { DataSource, TaskConfigSchema } from './task-config.ts';
 import type { z } from 'zod';
 
