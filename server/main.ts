@@ -180,10 +180,10 @@ function aborted(signal: AbortSignal): Promise<undefined> {
   });
 }
 
-/** Clients fetch the last soft labels, distil, and leave. */
+/** Clients fetch the last soft labels, distil, and leave; those that lost their connection at the end come back for that. */
 async function untilEveryoneHasLeft({ coordinator }: OpenRun, lingerSeconds: number, signal: AbortSignal): Promise<void> {
   const end = systemClock.now() + lingerSeconds * 1000;
-  while (!signal.aborted && coordinator.status().connected > 0 && systemClock.now() < end) await sleep(systemClock, 100, signal).catch(() => undefined);
+  while (!signal.aborted && coordinator.attendance > 0 && systemClock.now() < end) await sleep(systemClock, 100, signal).catch(() => undefined);
 }
 
 function exitStatusFor(reason: FinishReason): number {

@@ -32,7 +32,7 @@ import { roundPolicyOf, type RoundPolicy } from '../../shared/rounds/policy.ts';
 import { initialState, type Contribution, type FederationState, type RoundEffect, type RoundEvent } from '../../shared/rounds/state.ts';
 import { connectedClients, judgeContribution, nextRoundFor, pendingForClient, transition } from '../../shared/rounds/transition.ts';
 import { toBase64, utf8 } from '../../shared/types/bytes.ts';
-import type { ClientId, Digest, RoundId } from '../../shared/types/ids.ts';
+import type { ClientId, Digest, Instant, RoundId } from '../../shared/types/ids.ts';
 import type { Examples } from '../../shared/types/matrix.ts';
 import { combineContributions, readContribution, type ContributionShape } from './contributions.ts';
 import { RoundFiles, type Announcement } from './round-files.ts';
@@ -96,6 +96,8 @@ export class Coordinator implements CoordinatorEndpoint {
   readonly #measuredRounds = new Set<RoundId>();
   /** Rounds that are over and not erased yet; what the disk refused once is tried again. */
   readonly #unerased = new Map<RoundId, CloseRound['cohort']>();
+  /** Clients that have gone without leaving: until when each is expected back. The machine forgets them with the end of the task; they have yet to hear of it. */
+  readonly #expectedBack = new Map<ClientId, Instant>();
   #state: FederationState;
   #queue: Promise<unknown> = Promise.resolve();
   #announcement: Announcement | undefined;
@@ -142,6 +144,7 @@ export class Coordinator implements CoordinatorEndpoint {
     }
     // A new journal begins with it too: replaying must not depend on when the replaying process was started.
     await this.#dispatch({ type: 'restarted', at: this.#now() });
+    for (const client of clientsNotLeft(records)) this.#expectBack(client);
     this.#running = true; // not before: a client that joined earlier would be taken for lost
   }
 
@@ -163,6 +166,23 @@ export class Coordinator implements CoordinatorEndpoint {
     this.#cancelTimers();
     await this.#queue.catch(() => undefined);
     await this.#eraseClosedRounds();
+  }
+
+  /** Clients that are here, or may be back before the grace time is over: whoever stops now leaves them without the end of the task. */
+  get attendance(): number {
+    const now = this.#now();
+    return connectedClients(this.#state).length + [...this.#expectedBack.values()].filter((until) => until > now).length;
+  }
+
+  #expectBack(client: ClientId): void {
+    const now = this.#now();
+    this.#expectedBack.delete(client);
+    this.#expectedBack.set(client, (now + this.#policy.reconnectGraceMs) as Instant);
+    // In the order in which they went: those that nobody expects any more come first.
+    for (const [gone, until] of this.#expectedBack) {
+      if (until > now) break;
+      this.#expectedBack.delete(gone);
+    }
   }
 
   status(): CoordinatorStatus {
@@ -187,6 +207,7 @@ export class Coordinator implements CoordinatorEndpoint {
   disconnected(connection: ClientConnection): void {
     const client = this.#sessions.disconnected(connection);
     if (client === undefined || this.#closed) return;
+    if (this.#state.members[client] !== undefined) this.#expectBack(client); // it has not left
     this.#emit('client-lost', { client });
     this.#inBackground(this.#dispatch({ type: 'client-disconnected', client, at: this.#now() }));
   }
@@ -240,6 +261,7 @@ export class Coordinator implements CoordinatorEndpoint {
         const { client } = this.#sessions.of(connection);
         await this.#exclusive(async () => {
           if (this.#state.members[client] === undefined) return; // said so before
+          this.#expectedBack.delete(client);
           await this.#apply({ type: 'client-left', client, at: this.#now() });
           this.#emit('client-left', { client });
         });
@@ -273,6 +295,7 @@ export class Coordinator implements CoordinatorEndpoint {
     const { client } = session;
     this.#emit('client-joined', { client, connected: this.#sessions.all().length });
     await this.#dispatch({ type: 'client-connected', client, at: this.#now() });
+    this.#expectedBack.delete(client);
     const { current } = this.#state;
     const isAsked = pendingForClient(current, client);
     const finished = current.phase === 'finished' ? await this.#files.finished() : undefined;
@@ -625,6 +648,16 @@ export class Coordinator implements CoordinatorEndpoint {
       this.#deps.logger.error({ err: error, event }, 'an event could not be delivered');
     }
   }
+}
+
+/** Who has ever joined and has not left since. */
+function clientsNotLeft(records: readonly RoundEvent[]): ReadonlySet<ClientId> {
+  const clients = new Set<ClientId>();
+  for (const event of records) {
+    if (event.type === 'client-connected') clients.add(event.client);
+    else if (event.type === 'client-left') clients.delete(event.client);
+  }
+  return clients;
 }
 
 function roundIsClosed(round: RoundId): FederationError {

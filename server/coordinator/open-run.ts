@@ -1,6 +1,6 @@
 /** Wires a coordinator to a run folder of this machine: task file, data, engine, store, keys, events, and what is written at the end. */
 import { randomBytes } from 'node:crypto';
-import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { chmod, readFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { stringify } from 'yaml';
@@ -11,6 +11,7 @@ import { parseTaskConfig } from '../../shared/config/load.ts';
 import type { DataSource, TaskConfig } from '../../shared/config/task-config.ts';
 import { FederationError } from '../../shared/errors.ts';
 import { loadDataSource } from '../../shared/node/data-source.ts';
+import { replaceFile } from '../../shared/node/durable-files.ts';
 import { openFileStore } from '../../shared/node/file-store.ts';
 import { loadOrCreateIdentity } from '../../shared/node/identity-file.ts';
 import { readLayersModel, writeLayersModel } from '../../shared/node/layers-model-files.ts';
@@ -123,7 +124,7 @@ async function readTask({ taskFile, runDirectory }: OpenRunOptions): Promise<{ r
 /** The run folder's copy has every default filled in and paths made absolute, so that a resume needs nothing else. */
 async function keepTask({ taskFile, runDirectory }: OpenRunOptions, config: TaskConfig): Promise<void> {
   const heading = `# The task as this run uses it: defaults filled in, paths made absolute. Made from ${basename(taskFile ?? keptTask)}.`;
-  await writeFile(join(runDirectory, keptTask), `${heading}\n${stringify(config)}`, { mode: 0o600 });
+  await replaceFile(join(runDirectory, keptTask), `${heading}\n${stringify(config)}`);
 }
 
 function withAbsolutePaths(config: TaskConfig, base: string): TaskConfig {
@@ -141,7 +142,7 @@ function withAbsolutePaths(config: TaskConfig, base: string): TaskConfig {
 async function openAdmission(config: TaskConfig, runDirectory: string): Promise<{ admission: Admission; tokenFile: string | undefined }> {
   if (config.admission.mode !== 'token') return { admission: config.admission, tokenFile: undefined };
   const tokenFile = resolve(runDirectory, config.admission.tokenFile);
-  if (!existsSync(tokenFile)) await writeFile(tokenFile, `${toBase32(randomBytes(16))}\n`, { mode: 0o600 });
+  if (!existsSync(tokenFile)) await replaceFile(tokenFile, `${toBase32(randomBytes(16))}\n`);
   await chmod(tokenFile, 0o600);
   const token = (await readFile(tokenFile, 'utf8')).trim();
   if (token.length < 16) throw new FederationError('file-unreadable', 'The join token is too short to keep anybody out.', { field: 'admission.tokenFile', expected: 'at least 16 characters on one line', got: `${token.length} characters`, next: 'Delete the file to have one made.' });
@@ -180,6 +181,6 @@ async function writeStatement(runDirectory: string, config: TaskConfig, transfer
   const parameters = planTaskRelease(config, transferExamples);
   const events = { events: releaseEvents(parameters) };
   const statement = buildStatement({ trustMode: config.privacy.trustMode, parameters, delta: config.privacy.delta as Delta, ledger: Array.from({ length: releases }, () => events) });
-  await writeFile(join(runDirectory, 'privacy.json'), `${JSON.stringify(statement, undefined, 2)}\n`, { mode: 0o600 });
-  await writeFile(join(runDirectory, 'privacy.txt'), renderStatement(statement), { mode: 0o600 });
+  await replaceFile(join(runDirectory, 'privacy.json'), `${JSON.stringify(statement, undefined, 2)}\n`);
+  await replaceFile(join(runDirectory, 'privacy.txt'), renderStatement(statement));
 }

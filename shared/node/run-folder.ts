@@ -1,9 +1,10 @@
 /** A run is a folder: `run.json` says what it is and how to go on with it; the rest is docs/runs.md. */
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { FederationError } from '../errors.ts';
+import { replaceFile } from './durable-files.ts';
 
 export const runKinds = ['serve', 'demo', 'simulate'] as const;
 
@@ -39,9 +40,7 @@ export async function readRunManifest(directory: string): Promise<RunManifest | 
 /** Writes the manifest atomically, making the folder when needed. */
 export async function writeRunManifest(directory: string, manifest: RunManifest): Promise<void> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  const path = join(directory, manifestName);
-  await writeFile(`${path}.new`, `${JSON.stringify(manifest, undefined, 2)}\n`);
-  await rename(`${path}.new`, path);
+  await replaceFile(join(directory, manifestName), `${JSON.stringify(manifest, undefined, 2)}\n`);
 }
 
 /** Changes the state of a run that has a manifest. */
