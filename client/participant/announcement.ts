@@ -1,5 +1,7 @@
 /** A round's announcement, verified: everything in docs/protocol.md section 10 that does not depend on what this client has done before. */
 import { FederationError } from '../../shared/errors.ts';
+import { accountantFor } from '../../shared/privacy/accountants/composite-accountant.ts';
+import { releaseEvent, type ReleaseParameters } from '../../shared/privacy/release.ts';
 import { envelopeBytes } from '../../shared/protocol/envelope.ts';
 import { decodeIndices } from '../../shared/protocol/indices.ts';
 import { maxEnvelopeBytes } from '../../shared/protocol/limits.ts';
@@ -7,6 +9,10 @@ import { frameBytes, type FrameDtype } from '../../shared/protocol/matrix-frame.
 import { FinishedDocumentSchema, RoundDocumentSchema, type FinishedDocument, type RoundDocument, type TaskDocument } from '../../shared/protocol/messages.ts';
 import { openDocument, type SignedDocument } from '../../shared/protocol/signed-document.ts';
 import type { Digest } from '../../shared/types/ids.ts';
+import type { Delta } from '../../shared/types/units.ts';
+
+/** How far (relative) a planned cost may be above the task's epsilon: another implementation rounds differently. */
+const epsilonTolerance = 1e-6;
 
 /** The task as this client has verified it: what announcements are compared with. */
 export interface TaskContext {
@@ -44,6 +50,7 @@ export function verifyAnnouncement(signed: SignedDocument, context: TaskContext)
   expect('release.rows', query.length, release.rows, 'shape-mismatch');
   expect('release.columns', task.numClasses, release.columns, 'shape-mismatch');
   if (document.labels !== null && task.distillation.loss === 'logitMae') expect('labels.kind', 'logits', document.labels.kind, 'context-mismatch');
+  checkNoise(release, task);
   const bytes = envelopeBytes(frameBytes(contributionDtype(document), [release.rows, release.columns]));
   if (bytes > maxEnvelopeBytes) {
     throw new FederationError('message-too-large', 'A contribution to this round would not fit into an envelope.', { field: 'release.rows', expected: `at most ${maxEnvelopeBytes} bytes`, got: `${bytes} bytes` });
@@ -61,6 +68,23 @@ export function verifyFinished(signed: SignedDocument, context: TaskContext): Fi
 /** Dtype of the frame that a contribution to this round is. */
 export function contributionDtype({ release, encoding }: RoundDocument): FrameDtype {
   return release.mechanism === 'none' ? encoding : 'int32';
+}
+
+/**
+ * The task promises one epsilon for all its releases together. A release that would break the promise, made as often as planned, carries less
+ * noise than was signed; that the owner's own limit would still allow it is no reason to send it.
+ */
+function checkNoise(release: ReleaseParameters, { privacy }: TaskDocument): void {
+  if (release.mechanism === 'none' || privacy.epsilon === null) return; // without noise nothing is promised; noise without an epsilon is refused with the task
+  const planned = { kind: 'selfComposed', event: releaseEvent(release, 'replaceOne'), count: privacy.releases } as const;
+  const cost = accountantFor([planned], 'replaceOne').epsilon(privacy.delta as Delta);
+  if (cost <= privacy.epsilon * (1 + epsilonTolerance)) return;
+  throw new FederationError('context-mismatch', 'The announcement carries less noise than its task promises.', {
+    field: 'release.noise',
+    expected: `epsilon <= ${privacy.epsilon} for ${privacy.releases} releases`,
+    got: `epsilon ${cost}`,
+    next: 'The coordinator contradicts the task that it signed; ask its operator.',
+  });
 }
 
 function checkTask(document: { readonly task: string; readonly taskDigest: Digest }, { task, taskDigest }: TaskContext): void {

@@ -376,7 +376,7 @@ export class Participant {
     } catch (error) {
       const known = toFederationError(error);
       if (known.fault === 'internal') this.#stop(known); // without a store there is no safe next step
-      return { ok: false, problem: toProblem(known) };
+      return { ok: false, problem: toProblem(tellable(known)) };
     }
   }
 
@@ -491,13 +491,16 @@ export class Participant {
 
   /** Throws the policy's refusal of this release, with the ledger as it is now. */
   #checkPolicy({ progress }: Assignment, { document }: Announcement): void {
+    const ledger = this.#deps.ledger.entries();
+    // What was charged may have been sent: a coordinator that takes a contribution and calls it late does not get a further one for that.
+    const charged = ledger.filter((entry) => entry.task === document.task).length;
     const decision = decide(this.#deps.policy, {
       trustMode: document.trustMode,
       parameters: document.release,
-      roundsDone: progress.contributions,
+      roundsDone: Math.max(progress.contributions, charged),
       cohortSize: document.cohort.size,
       quorum: document.cohort.quorum,
-      ledger: this.#deps.ledger.entries(),
+      ledger,
     });
     if (decision.kind === 'accept') return;
     this.#emit('round-refused', { round: document.round, code: decision.code, reason: decision.reason });
@@ -689,6 +692,11 @@ function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
     signal.addEventListener('abort', onAbort, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
   });
+}
+
+/** What a coordinator may know of an error: everything of its own faults, and the bare code where policy, ledger or machine of the owner speak. */
+function tellable(error: FederationError): FederationError {
+  return error.fault === 'peer' ? error : new FederationError(error.code, 'This client does not take part in this.');
 }
 
 function stopped(): FederationError {

@@ -78,7 +78,8 @@ export function formatBytes(bytes: number): string {
 /** An epsilon for a person, rounded up: it is an upper bound. */
 export function formatEpsilon(epsilon: number | 'infinite'): string {
   if (epsilon === 'infinite' || epsilon === Infinity) return 'infinite';
-  return (Math.ceil(epsilon * 1000 - 1e-9) / 1000).toString();
+  const thousandths = Math.round(epsilon * 1000);
+  return (thousandths / 1000 >= epsilon ? thousandths / 1000 : (thousandths + 1) / 1000).toString();
 }
 
 /** A command line that a shell reads back as these arguments. */

@@ -32,7 +32,7 @@ export interface ClientPolicy {
 export interface ReleaseProposal {
   readonly trustMode: TrustMode;
   readonly parameters: ReleaseParameters;
-  /** Rounds of this task to which this client has contributed. */
+  /** Rounds of this task for which this client was charged, accepted or not. */
   readonly roundsDone: number;
   /** Clients invited to the round. */
   readonly cohortSize: number;
