@@ -139,11 +139,10 @@ export class Coordinator implements CoordinatorEndpoint {
     if ('round' in this.#state.current) this.#announcement = await this.#files.announcement(this.#state.current.round);
     if (records.length > 0) {
       this.#emit('restarted', { phase: this.#state.current.phase, released: this.#state.released });
+      await this.#dispatch({ type: 'restarted', at: this.#now() });
     } else {
       this.#emit('task-opened', { task: this.#deps.config.task, rounds: this.#policy.rounds, minClients: this.#policy.minClients, transferExamples: this.#deps.transferSet.count, release: this.#release });
     }
-    // A new journal begins with it too: replaying must not depend on when the replaying process was started.
-    await this.#dispatch({ type: 'restarted', at: this.#now() });
     for (const client of clientsNotLeft(records)) this.#expectBack(client);
     this.#running = true; // not before: a client that joined earlier would be taken for lost
   }

@@ -12,17 +12,29 @@ describe('honest probabilities', () => {
   it.each((['float32', 'float16', 'uint8'] as const).flatMap((encoding) => [2, 3, 10, 100, 1000].map((columns) => [encoding, columns] as const)))('pass in %s with %i classes', (encoding: FloatEncoding, columns) => {
     const generator = new SeededGenerator(columns);
     const rows = 20;
-    for (const alpha of [0.01, 1, 100]) {
-      for (let repetition = 0; repetition < 4; repetition++) {
-        const values = Float32Array.from(Array.from({ length: rows }, () => [...generator.dirichlet(alpha, columns)]).flat());
-        const frame = encodePredictions({ rows, columns, values }, 'probabilities', encoding);
-        expect(() => readContribution(frame, { release: none(rows, columns), encoding })).not.toThrow();
-      }
+    // Certain and uncertain rows in one matrix: a byte then stands for a coarse step, and small probabilities vanish.
+    const alphas = [0.01, 1, 100];
+    for (let repetition = 0; repetition < 4; repetition++) {
+      const values = Float32Array.from(Array.from({ length: rows }, (_, row) => [...generator.dirichlet(alphas[row % 3]!, columns)]).flat());
+      const frame = encodePredictions({ rows, columns, values }, 'probabilities', encoding);
+      expect(() => readContribution(frame, { release: none(rows, columns), encoding })).not.toThrow();
     }
   });
 });
 
 describe('a contribution without noise', () => {
+  it('passes when a dequantised byte is a rounding error above 1', () => {
+    // Of two classes, with the smallest value just above 0: offset + scale * 255 is not always 1 exactly.
+    let above = 0;
+    for (let i = 1; i <= 2000; i++) {
+      const low = Math.fround(i * 1e-5);
+      const frame = encodePredictions({ rows: 2, columns: 2, values: Float32Array.of(1, low, low, 1) }, 'probabilities', 'uint8');
+      const { values } = readContribution(frame, { release: none(2, 2), encoding: 'uint8' });
+      if (Math.max(...values) > 1) above++;
+    }
+    expect(above).toBeGreaterThan(0);
+  });
+
   it('of the right shape in another dtype is refused', () => {
     const frame = encodeFrame({ content: 'probabilities', shape: [2, 2], values: new Float32Array(4).fill(0.5), dtype: 'float16' });
     expect(() => readContribution(frame, { release: none(2, 2), encoding: 'float32' })).toThrowError(expect.objectContaining({ code: 'shape-mismatch', field: 'dtype' }));
