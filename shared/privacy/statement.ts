@@ -91,6 +91,8 @@ export interface StatementInput {
   readonly delta: Delta;
   /** Every release so far: the entries of a ledger. */
   readonly ledger: readonly { readonly events: ReleaseEvents }[];
+  /** The noise comes from a seed, as in a simulation that can be repeated: then nothing is claimed for it. Default false. */
+  readonly isNoiseSeeded?: boolean;
 }
 
 export function buildStatement(input: StatementInput): PrivacyStatement {
@@ -106,13 +108,15 @@ export function buildStatement(input: StatementInput): PrivacyStatement {
     releases: ledger.length,
     notProtected: [...NOT_PROTECTED],
   };
-  if (parameters.mechanism === 'none' || trustMode !== 'sealed') {
+  if (parameters.mechanism === 'none' || trustMode !== 'sealed' || input.isNoiseSeeded === true) {
     const reason =
       parameters.mechanism === 'none'
         ? 'predictions are sent without noise'
         : trustMode === 'clear'
           ? 'the run is in clear mode, which is for baselines: noise may be added, but nothing is claimed for it'
-          : `trust mode ${trustMode} is not part of this version`;
+          : trustMode === 'sealed'
+            ? 'the noise is seeded, so that the run can be repeated: whoever knows the seed can take it away again'
+            : `trust mode ${trustMode} is not part of this version`;
     return { claim: 'none', ...base, mechanism: parameters.mechanism, epsilon: 'infinite', reason };
   }
 

@@ -10,6 +10,8 @@ export interface AccountantSetup {
   create(): PrivacyAccountant;
   /** A supported event with finite cost. */
   readonly supported: DpEvent;
+  /** Another supported event, to be mixed with the first. */
+  readonly second?: DpEvent;
   /** An event that must be refused; undefined when there is none. */
   readonly unsupported?: DpEvent;
 }
@@ -61,6 +63,22 @@ export function describeAccountantContract(setup: AccountantSetup): void {
       expect(setup.create().compose({ ...setup.supported, noiseMultiplier: 0 }).epsilon(delta)).toBe(Infinity);
       expect(() => setup.create().compose({ ...setup.supported, noiseMultiplier: NaN } as DpEvent)).toThrow(FederationError);
       expect(() => setup.create().compose({ ...setup.supported, noiseMultiplier: -1 } as DpEvent)).toThrow(FederationError);
+    });
+
+    it('stays finite and never negative at delta 1e-30', () => {
+      for (const tiny of [1e-30, 1e-15, 0.5]) {
+        const epsilon = setup.create().compose(setup.supported, 3).epsilon(tiny as Delta);
+        expect(epsilon).toBeGreaterThanOrEqual(0);
+        expect(Number.isFinite(epsilon)).toBe(true);
+      }
+    });
+
+    it('does not charge for the order of events', () => {
+      if (setup.second === undefined) return;
+      const one = setup.create().compose(setup.supported, 2).compose(setup.second).epsilon(delta);
+      const other = setup.create().compose(setup.second).compose(setup.supported, 2).epsilon(delta);
+      expect(one / other).toBeCloseTo(1, 12);
+      expect(one).toBeGreaterThanOrEqual(setup.create().compose(setup.supported, 2).epsilon(delta) * (1 - 1e-12));
     });
 
     it.each([-1, 0.5, NaN, Infinity])('refuses the count %d', (count) => {
