@@ -13,6 +13,7 @@ import type { DurableStore } from '../shared/ports/durable-store.ts';
 import type { EventSink } from '../shared/ports/event-sink.ts';
 import type { Logger } from '../shared/ports/logger.ts';
 import type { ClientPolicy } from '../shared/privacy/client-policy.ts';
+import { buildStatement, type PrivacyStatement } from '../shared/privacy/statement.ts';
 import { parseJoinUrl } from '../shared/protocol/identity.ts';
 import type { TaskDocument } from '../shared/protocol/messages.ts';
 import type { LabelledExamples, OutputKind } from '../shared/types/matrix.ts';
@@ -56,6 +57,8 @@ export interface Client {
   readonly stateDirectory: string;
   /** Takes part until the task is finished; see `Participant.run`. */
   run(signal?: AbortSignal): Promise<ParticipantSummary>;
+  /** What this client's ledger means, with the releases of this task as its newest; `undefined` when nothing was released for it. */
+  statement(): PrivacyStatement | undefined;
   /** Writes the student as a LayersModel folder; false when it has not been trained yet. After `run`. */
   exportStudent(folder: string): Promise<boolean>;
   /** Gives everything back. */
@@ -76,6 +79,7 @@ export async function createClient(options: ClientOptions): Promise<Client> {
   const traffic = { bytesUp: 0, bytesDown: 0 };
   const { policy, logger, events, joinToken, overrides, seed, trackLocalOnly, personalize, patience } = options;
   let store: DurableStore | undefined;
+  let task: TaskDocument | undefined;
   const participant = new Participant({
     connector: socketConnector({ origin: target.origin, traffic, ...(options.ca === undefined ? {} : { ca: options.ca }) }),
     coordinatorFingerprint: target.coordinatorFingerprint,
@@ -85,8 +89,9 @@ export async function createClient(options: ClientOptions): Promise<Client> {
     ledger: state.ledger,
     policy,
     engine,
-    prepare: async (task) => {
-      const workspace = await openWorkspace(options, state, task, target.coordinatorFingerprint);
+    prepare: async (verified) => {
+      task = verified;
+      const workspace = await openWorkspace(options, state, verified, target.coordinatorFingerprint);
       store = workspace.store;
       return workspace;
     },
@@ -105,6 +110,12 @@ export async function createClient(options: ClientOptions): Promise<Client> {
     engine: { name: engine.name, reason: engine.reason },
     stateDirectory: state.directory,
     run: (signal) => participant.run(signal),
+    statement() {
+      const ledger = state.ledger.entries();
+      const newest = ledger.findLast((entry) => entry.task === task?.task);
+      if (task === undefined || newest === undefined) return undefined;
+      return buildStatement({ trustMode: task.privacy.trustMode, parameters: newest.parameters, delta: policy.delta, ledger });
+    },
     async exportStudent(folder) {
       const student = store === undefined ? undefined : await readStudent(store);
       if (student === undefined) return false;

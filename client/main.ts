@@ -6,10 +6,11 @@ import { exitStatus, FederationError } from '../shared/errors.ts';
 import { zooNames } from '../shared/models/catalog.ts';
 import { parseDataArgument } from '../shared/node/data-source.ts';
 import { createJsonLogger, logLevels, type LogLevel } from '../shared/node/json-logger.ts';
-import { formatBytes, formatCommand, formatEpsilon, printJson, printLine } from '../shared/node/terminal.ts';
+import { formatBytes, formatCommand, printJson, printLine } from '../shared/node/terminal.ts';
 import type { EventSink, RunEvent } from '../shared/ports/event-sink.ts';
 import type { ClientPolicy } from '../shared/privacy/client-policy.ts';
 import type { MechanismName } from '../shared/privacy/release.ts';
+import { renderStatement, type PrivacyStatement } from '../shared/privacy/statement.ts';
 import type { OutputKind } from '../shared/types/matrix.ts';
 import type { Delta, Epsilon } from '../shared/types/units.ts';
 import { createClient, type StudentModel } from './create-client.ts';
@@ -121,6 +122,7 @@ async function join(url: string, options: JoinOptions): Promise<void> {
     report({ event: 'starting', clientId: client.clientId, state: client.stateDirectory, engine: client.engine.name, engineReason: client.engine.reason }, options);
     const summary = await client.run(stop.signal);
     if (options.export !== undefined && (await client.exportStudent(options.export))) report({ event: 'exported', folder: options.export }, options);
+    printPrivacy(client.statement(), options);
     printSummary(summary, options);
     if (summary.reason === 'quorum-missed' || summary.reason === 'failed') process.exitCode = exitStatus.peer;
   } catch (error) {
@@ -249,6 +251,13 @@ const plural = (count: unknown, noun: string) => `${Number(count)} ${noun}${coun
 const percent = (share: unknown) => (typeof share === 'number' ? `${(100 * share).toFixed(2)} %` : undefined);
 const accuracyOf = (share: unknown) => (percent(share) === undefined ? '' : `, test accuracy ${percent(share)}`);
 
+/** How much of the privacy budget is gone, rounded up. No epsilon: a line has no room for what it means, the statement has. */
+function budgetUsed(spent: unknown, limit: unknown): string {
+  if (typeof spent !== 'number' || spent === Infinity) return 'without differential privacy';
+  if (typeof limit !== 'number' || limit === Infinity) return 'no limit on privacy loss set';
+  return `${Math.ceil((1000 * spent) / limit) / 10} % of your privacy budget used`;
+}
+
 /** One line for a person, or none for an event that is not worth one. */
 function lineFor(event: RunEvent): string | undefined {
   const field = (name: string) => String(event[name]);
@@ -258,7 +267,7 @@ function lineFor(event: RunEvent): string | undefined {
     case 'task-verified':
       return `task ${field('task')}: ${field('rounds')} rounds, trust mode ${field('trustMode')}, mechanism ${field('mechanism')}`;
     case 'budget-short':
-      return `your budget does not last to the end of this task: epsilon ${formatEpsilon(event['epsilonAtEnd'] as number)} after all rounds, limit ${formatEpsilon(event['maxEpsilon'] as number)}; later rounds will be declined`;
+      return `your budget does not last to the end of this task: after all rounds ${budgetUsed(event['epsilonAtEnd'], event['maxEpsilon'])}; later rounds will be declined`;
     case 'joined':
       return `joined; next round ${field('nextRound')}`;
     case 'pretrained':
@@ -267,7 +276,7 @@ function lineFor(event: RunEvent): string | undefined {
       const distilled = event['distilled'] === 0 ? '' : `distilled ${field('distilled')} soft labels, `;
       const trained = event['epochs'] === 0 ? '' : `trained ${plural(event['epochs'], 'epoch')}, `;
       const localOnly = percent(event['localOnlyTestAccuracy']);
-      return `round ${field('round')}: ${distilled}${trained}sent ${formatBytes(Number(event['bytes']))}, epsilon ${formatEpsilon(event['epsilonSpent'] as number | 'infinite')} of ${formatEpsilon(event['maxEpsilon'] as number | 'infinite')}${accuracyOf(event['testAccuracy'])}${localOnly === undefined ? '' : ` (local only ${localOnly})`}`;
+      return `round ${field('round')}: ${distilled}${trained}sent ${formatBytes(Number(event['bytes']))}, ${budgetUsed(event['epsilonSpent'], event['maxEpsilon'])}${accuracyOf(event['testAccuracy'])}${localOnly === undefined ? '' : ` (local only ${localOnly})`}`;
     }
     case 'round-refused':
       return `round ${field('round')}: refused: ${field('reason')}`;
@@ -291,6 +300,13 @@ function lineFor(event: RunEvent): string | undefined {
   }
 }
 
+/** The privacy statement, before the summary: what everything that this client ever sent has cost, and what that means. */
+function printPrivacy(statement: PrivacyStatement | undefined, { json, name }: Output): void {
+  if (statement === undefined) return;
+  if (json) printJson({ ...(name === undefined ? {} : { name }), event: 'privacy-statement', statement });
+  else for (const line of renderStatement(statement).trimEnd().split('\n')) printLine(name === undefined ? line : `${name}: ${line}`);
+}
+
 function printSummary(summary: ParticipantSummary, { json, name }: Output): void {
   if (json) {
     printJson({ ...(name === undefined ? {} : { name }), event: 'summary', ...summary });
@@ -302,6 +318,6 @@ function printSummary(summary: ParticipantSummary, { json, name }: Output): void
     ['local only', percent(summary.localOnlyAccuracy)],
     ['at the end', percent(summary.finalAccuracy)],
   ].flatMap(([label, value]) => (value === undefined ? [] : [`${label} ${value}`]));
-  printLine(`${prefix}contributed to ${summary.contributedRounds} of ${summary.rounds} rounds; sent ${formatBytes(summary.bytesUp)}, received ${formatBytes(summary.bytesDown)}; lifetime epsilon ${formatEpsilon(summary.epsilonSpent)} (replace-one)`);
+  printLine(`${prefix}contributed to ${summary.contributedRounds} of ${summary.rounds} rounds; sent ${formatBytes(summary.bytesUp)}, received ${formatBytes(summary.bytesDown)}`);
   if (accuracies.length > 0) printLine(`${prefix}test accuracy: ${accuracies.join(', ')}`);
 }

@@ -75,6 +75,8 @@ export interface SimulationResult {
   readonly clients: readonly SimulatedClient[];
   readonly rounds: readonly RoundMetrics[];
   readonly release: ReleaseParameters;
+  /** Rounds that were opened, released or not: the most releases that a client can have made. */
+  readonly opened: number;
   /** Virtual time that the federation took. */
   readonly virtualMs: number;
 }
@@ -154,7 +156,7 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
       }),
     );
     const rounds = (await store.readLog('metrics.jsonl')) as readonly RoundMetrics[];
-    return { reason, clients, rounds, release: planTaskRelease(task, data.transferSet.count), virtualMs: clock.now() };
+    return { reason, clients, rounds, release: planTaskRelease(task, data.transferSet.count), opened: coordinator.status().round, virtualMs: clock.now() };
   } finally {
     await coordinator.close();
     await clock.runUntil(teacher.dispose());

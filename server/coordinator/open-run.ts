@@ -80,7 +80,7 @@ export async function openRun(options: OpenRunOptions): Promise<OpenRun> {
       config,
       tokenFile,
       async conclude(reason) {
-        await writeStatement(runDirectory, config, transferSet.count, coordinator.status().released);
+        await writeStatement(runDirectory, config, transferSet.count, coordinator.status().round);
         const model = teacher.model();
         if (model !== undefined) await writeLayersModel(join(runDirectory, 'models', 'teacher'), await model.save());
         await closeRun(runDirectory, reason === 'rounds-done' || reason === 'converged' ? 'done' : 'failed', reason);
@@ -176,7 +176,10 @@ function eventFile(store: DurableStore, logger: Logger, onEvent: (event: RunEven
   };
 }
 
-/** The coordinator's own account is informational: what counts is each client's ledger. It is that of a client that took part in every round. */
+/**
+ * The coordinator's own account is informational: what counts is each client's ledger. It is that of a client that took part in every round that was
+ * opened: also for a round that was given up, clients were charged.
+ */
 async function writeStatement(runDirectory: string, config: TaskConfig, transferExamples: number, releases: number): Promise<void> {
   const parameters = planTaskRelease(config, transferExamples);
   const events = { events: releaseEvents(parameters) };

@@ -108,10 +108,13 @@ async function writeOutcome(runDirectory: string, { task }: Scenario, result: Si
   const locals = result.clients.flatMap(({ summary }) => summary?.localOnlyAccuracy ?? []);
   if (finals.length > 0) say(`students after federation: ${meanAndSpread(finals)} (mean and standard deviation over ${finals.length} clients)`);
   if (locals.length > 0) say(`the same students, local training only: ${meanAndSpread(locals)}`);
-  const releases = Array.from({ length: result.rounds.length }, () => ({ events: releaseEvents(result.release) }));
-  const statement = buildStatement({ trustMode: task.privacy.trustMode, parameters: result.release, delta: task.privacy.delta as Delta, ledger: releases });
+  const releases = Array.from({ length: result.opened }, () => ({ events: releaseEvents(result.release) }));
+  const run = { trustMode: task.privacy.trustMode, parameters: result.release, delta: task.privacy.delta as Delta, ledger: releases };
+  const statement = buildStatement({ ...run, isNoiseSeeded: true });
+  const real = buildStatement(run);
   await writeFile(join(runDirectory, 'privacy.json'), `${JSON.stringify(statement, undefined, 2)}\n`);
   say('');
   say(renderStatement(statement));
+  if (real.claim === 'differentialPrivacy') say(`With noise of the system's generator, as real clients draw it, the same releases would have this statement:\n\n${renderStatement(real)}`);
   say(`Run folder: ${runDirectory}`);
 }

@@ -83,10 +83,10 @@ export async function runWithNoise(seed: number, data: ScenarioData, preference:
   );
 }
 
-/** For a client that took part in every round. */
-function statementOf({ privacy }: TaskConfig, { release, rounds }: SimulationResult): string {
+/** For a client that took part in every round that was opened. */
+function statementOf({ privacy }: TaskConfig, { release, opened }: SimulationResult): string {
   const events = { events: releaseEvents(release) };
-  return renderStatement(buildStatement({ trustMode: privacy.trustMode, parameters: release, delta: privacy.delta as Delta, ledger: rounds.map(() => events) }));
+  return renderStatement(buildStatement({ trustMode: privacy.trustMode, parameters: release, delta: privacy.delta as Delta, ledger: Array.from({ length: opened }, () => events) }));
 }
 
 async function withEngine<T>(preference: EnginePreference, work: (engine: ComputeEngine) => Promise<T>): Promise<T> {

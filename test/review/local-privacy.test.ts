@@ -2,18 +2,26 @@
 import { describe, expect, it } from 'vitest';
 import { FederationError } from '../../shared/errors.ts';
 import { digestOf } from '../../shared/crypto/digest.ts';
+import { selectEngine } from '../../shared/compute/select-engine.ts';
+import { deriveSeed } from '../../shared/datasets/seeded-generator.ts';
+import { planRelease, releaseEvents } from '../../shared/privacy/release.ts';
+import { buildStatement, renderStatement } from '../../shared/privacy/statement.ts';
 import { formatEpsilon } from '../../shared/node/terminal.ts';
-import type { Epsilon } from '../../shared/types/units.ts';
+import type { Delta, Epsilon } from '../../shared/types/units.ts';
+import { InsecureSeededRandom } from '../../simulations/insecure-seeded-random.ts';
+import { loadScenarioData } from '../../simulations/load-scenario.ts';
+import { runSimulation } from '../../simulations/run-simulation.ts';
+import { parseScenario } from '../../simulations/scenario.ts';
 import { rejection, Scene } from '../client/harness.ts';
 
 /** A participant that waits for what the coordinator does. */
-async function waiting(scene: Scene): Promise<{ stop(): Promise<void> }> {
+async function waiting(scene: Scene): Promise<{ readonly stop: () => Promise<void> }> {
   scene.coordinator.autopilot = false;
   const controller = new AbortController();
   const ended = rejection(scene.participant().run(controller.signal));
   await scene.pass(10);
   return {
-    async stop() {
+    stop: async () => {
       controller.abort(new Error('the test is over'));
       await scene.clock.runUntil(ended);
     },
@@ -75,5 +83,38 @@ describe('an epsilon on a screen', () => {
     expect(Number(formatEpsilon(0.001 + 5e-13))).toBeGreaterThanOrEqual(0.001 + 5e-13);
     expect(formatEpsilon(0.3)).toBe('0.3');
     expect(formatEpsilon(0)).toBe('0');
+  });
+});
+
+describe('a statement', () => {
+  it('counts rounds that were opened and given up: their clients were charged', async () => {
+    const scenario = parseScenario(
+      `
+scenario: test
+task:
+  task: test
+  data: { numClasses: 3, exampleShape: [8] }
+  transferSet: { source: synthetic, size: 60, seed: 7 }
+  teacher: { kind: learner, model: softmax-regression, epochs: 1 }
+  student: { model: softmax-regression, pretrainEpochs: 1, digestEpochs: 1, revisitEpochs: 1 }
+  schedule: { rounds: 3, minClients: 2, quorum: 2, roundDeadlineSeconds: 0.001, maxFailedRounds: 2 }
+clients:
+  groups: [{ count: 2, model: softmax-regression }]
+  data: { source: synthetic, size: 40, seed: 9 }
+`,
+      'test.yaml',
+    );
+    const engine = await selectEngine('tfjs');
+    const { rounds, opened } = await runSimulation({ scenario, data: await loadScenarioData(scenario, '.'), engine, random: (party) => new InsecureSeededRandom(deriveSeed(1, party)), events: { emit: () => undefined } });
+    await engine.dispose();
+    expect(rounds).toHaveLength(0);
+    expect(opened).toBe(3);
+  });
+
+  it('claims nothing for noise from a seed', () => {
+    const parameters = planRelease({ mechanism: 'gaussian', outputKind: 'probabilities', rows: 10, columns: 3, gridStep: 2 ** -10, epsilon: 4, delta: 1e-5, releases: 1 });
+    const statement = buildStatement({ trustMode: 'sealed', parameters, delta: 1e-5 as Delta, ledger: [{ events: releaseEvents(parameters) }], isNoiseSeeded: true });
+    expect(statement.claim).toBe('none');
+    expect(renderStatement(statement)).toMatch(/NO DIFFERENTIAL PRIVACY[^]*seed/);
   });
 });
