@@ -1,8 +1,9 @@
 /** One port for a coordinator: HTTP and Socket.IO, plain or over TLS. */
 import { readFileSync } from 'node:fs';
-import { createServer as createHttpServer, type RequestListener, type Server as HttpServer, type ServerOptions as NodeServerOptions } from 'node:http';
+import { createServer as createHttpServer, type IncomingMessage, type RequestListener, type Server as HttpServer, type ServerOptions as NodeServerOptions, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer, type Server as HttpsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createSecureContext } from 'node:tls';
 import { FederationError } from '../shared/errors.ts';
@@ -14,7 +15,7 @@ import { toProblem } from '../shared/protocol/problems.ts';
 import type { CoordinatorStatus } from './coordinator/coordinator.ts';
 import { createHttpListener } from './http/app.ts';
 import { ServerMetrics } from './http/metrics.ts';
-import { malformedRequest, writeRawProblem } from './http/problem-response.ts';
+import { malformedRequest, writeProblem, writeRawProblem } from './http/problem-response.ts';
 import { defaultServerLimits, type ServerLimits } from './server-limits.ts';
 import { attachSocketServer } from './sockets/socket-server.ts';
 
@@ -112,15 +113,42 @@ function refuseOtherTraffic(server: HttpServer | HttpsServer, metrics: ServerMet
     metrics.problem('not-found');
     writeRawProblem(socket, toProblem(new FederationError('not-found', 'There is no WebSocket at this path.', { field: 'path', expected: '/socket.io/' })));
   });
+  server.on('connect', (request, socket) => {
+    metrics.problem('method-not-allowed');
+    writeRawProblem(socket, toProblem(new FederationError('method-not-allowed', 'This server is no proxy.', { field: 'method', expected: 'GET or HEAD', got: 'CONNECT' })));
+  });
+  server.on('checkExpectation', (_request, response: ServerResponse) => {
+    metrics.problem('message-malformed');
+    response.setHeader('Connection', 'close'); // a body, if there is one, is not read
+    writeProblem(response, toProblem(malformedRequest('the header Expect')), 417);
+  });
+  /** The last answer on each connection: what follows it may be the rest of its own request. */
+  const answers = new WeakMap<Duplex, ServerResponse>();
+  const ending = new WeakSet<ServerResponse>();
+  const remember = (request: IncomingMessage, response: ServerResponse) => void answers.set(request.socket, response);
+  server.prependListener('request', remember);
+  server.prependListener('checkExpectation', remember);
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     if (error.code === 'ECONNRESET') {
       socket.destroy();
+      return;
+    }
+    const answer = answers.get(socket);
+    if (answer !== undefined && (!answer.writableFinished || isLast(answer))) {
+      // One request, one answer.
+      if (!answer.writableFinished && !ending.has(answer)) answer.once('finish', () => socket.end());
+      ending.add(answer);
       return;
     }
     metrics.problem('message-malformed');
     const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400;
     writeRawProblem(socket, toProblem(malformedRequest('the request')), status);
   });
+}
+
+/** Whether the connection is closed after this answer. */
+function isLast(answer: ServerResponse): boolean {
+  return !answer.shouldKeepAlive || answer.getHeader('Connection') === 'close';
 }
 
 function listening(server: HttpServer | HttpsServer, host: string, port: number): Promise<void> {

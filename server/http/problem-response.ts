@@ -10,9 +10,9 @@ export function malformedRequest(what: string): FederationError {
   return new FederationError('message-malformed', `The server cannot read ${what}.`, { field: 'request', expected: 'HTTP/1.1 as in RFC 9112' });
 }
 
-export function writeProblem(response: ServerResponse, problem: Problem): void {
-  const body = Buffer.from(JSON.stringify(problem));
-  response.statusCode = problem.status;
+export function writeProblem(response: ServerResponse, problem: Problem, status = problem.status): void {
+  const body = Buffer.from(JSON.stringify({ ...problem, status }));
+  response.statusCode = status;
   response.setHeader('Content-Type', contentType);
   response.setHeader('Content-Length', body.length);
   response.setHeader('Cache-Control', 'no-store');

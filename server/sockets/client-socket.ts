@@ -24,8 +24,8 @@ export interface ClientSocketDeps {
   readonly limits: ServerLimits;
 }
 
-/** Messages that wait to be read by a client before it counts as one that does not read. */
-const maxUnread = 256;
+/** Messages that wait to be read by a client before it counts as one that does not read. More than the answers to a flood that is still answered. */
+const maxUnread = 1024;
 
 export class ClientSocket implements ClientConnection {
   readonly id: string;

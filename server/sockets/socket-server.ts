@@ -27,6 +27,8 @@ type EngineSocket = AnySocket['conn'];
 const courtesyConnections = 32;
 /** How long a connection that was told so may take to go away. */
 const courtesyMs = 1_000;
+/** How long a peer may take to close a connection that is over. */
+const goodbyeMs = 1_000;
 /** Packets for each allowed event: attachments and heartbeats are packets too. */
 const packetsPerEvent = 4;
 
@@ -60,6 +62,8 @@ export function attachSocketServer(httpServer: HttpServer | HttpsServer, deps: C
     const key = addressKey(connection.remoteAddress);
     if (crowd.isOver(key)) refused.add(connection);
     crowd.enter(key);
+    // Gone for Engine.IO, but the WebSocket still waits for the peer's goodbye: half a minute, if nobody ends it.
+    connection.once('close', () => setTimeout(() => terminate(connection), goodbyeMs).unref());
     connection.once('close', () => crowd.leave(key));
     const packets = new TokenBucket(clock, packetsPerEvent * limits.maxEventsPerSecond, packetsPerEvent * limits.maxEventBurst);
     connection.on('packet', ({ data }: { readonly data?: unknown }) => {
@@ -128,6 +132,12 @@ class Crowd {
 /** One IPv4 address, or one IPv6 network: a single machine has a whole /64. */
 function addressKey(address: string | undefined): string {
   return address === undefined || address === '' ? 'unknown' : ipKeyGenerator(address.replace(/^::ffff:/i, ''), 64);
+}
+
+/** Ends the TCP connection. Engine.IO's types hide the WebSocket. */
+function terminate(connection: EngineSocket): void {
+  const { socket } = connection.transport as unknown as { readonly socket?: { terminate?(): void } };
+  socket?.terminate?.();
 }
 
 function sizeOf(data: unknown): number {
