@@ -85,7 +85,7 @@ export function decide(policy: ClientPolicy, proposal: ReleaseProposal): PolicyD
     reason:
       after === Infinity
         ? `Predictions without noise give no differential privacy (epsilon is infinite), and your limit is ${policy.maxEpsilon}.`
-        : `Sending this would raise your total privacy loss from epsilon ${before.toFixed(3)} to ${after.toFixed(3)}, above your limit of ${policy.maxEpsilon}.`,
+        : `Sending this would raise your total privacy loss from epsilon ${roundedUp(before)} to ${roundedUp(after)}, above your limit of ${policy.maxEpsilon} (everything of one client, replace-one, delta ${policy.delta}).`,
     field: 'maxEpsilon',
     expected: `<= ${policy.maxEpsilon}`,
     got: String(after),
@@ -100,6 +100,11 @@ export function refusalError(decision: Extract<PolicyDecision, { kind: 'refuse' 
     got: decision.got,
     next: 'Change your policy if you accept this, or stay out of this task.',
   });
+}
+
+/** Three decimals, never below `epsilon`. */
+function roundedUp(epsilon: number): string {
+  return (Math.ceil(epsilon * 1000) / 1000).toFixed(3);
 }
 
 function refuse(field: keyof ClientPolicy | 'trustMode', reason: string, expected: string, got: string): PolicyDecision {

@@ -19,19 +19,14 @@ export function fft(real: Float64Array, imaginary: Float64Array, inverse = false
   const n = real.length;
   if (n !== imaginary.length || n < 1 || (n & (n - 1)) !== 0 || n > MAX_FFT_LENGTH) throw new RangeError(`expected two arrays of one power-of-two length, got ${n} and ${imaginary.length}`);
   reverseBits(real, imaginary);
-  const cosines = new Float64Array(n / 2);
-  const sines = new Float64Array(n / 2);
-  for (let k = 0; k < n / 2; k++) {
-    const angle = (2 * Math.PI * k) / n;
-    cosines[k] = Math.cos(angle);
-    sines[k] = inverse ? Math.sin(angle) : -Math.sin(angle);
-  }
+  const { cosines, sines } = twiddles(n);
+  const sign = inverse ? 1 : -1;
   for (let half = 1; half < n; half *= 2) {
     const stride = n / (2 * half);
     for (let start = 0; start < n; start += 2 * half) {
       for (let k = 0, twiddle = 0; k < half; k++, twiddle += stride) {
         const c = cosines[twiddle]!;
-        const s = sines[twiddle]!;
+        const s = sign * sines[twiddle]!;
         const even = start + k;
         const odd = even + half;
         const r = real[odd]! * c - imaginary[odd]! * s;
@@ -48,6 +43,28 @@ export function fft(real: Float64Array, imaginary: Float64Array, inverse = false
     real[k]! /= n;
     imaginary[k]! /= n;
   }
+}
+
+interface Twiddles {
+  readonly n: number;
+  readonly cosines: Float64Array;
+  readonly sines: Float64Array;
+}
+
+/** Of the last length only: a composition transforms many arrays of one length. A function of n, so nothing can go stale. */
+let lastTwiddles: Twiddles = { n: 0, cosines: new Float64Array(0), sines: new Float64Array(0) };
+
+function twiddles(n: number): Twiddles {
+  if (lastTwiddles.n === n) return lastTwiddles;
+  const cosines = new Float64Array(n / 2);
+  const sines = new Float64Array(n / 2);
+  for (let k = 0; k < n / 2; k++) {
+    const angle = (2 * Math.PI * k) / n;
+    cosines[k] = Math.cos(angle);
+    sines[k] = Math.sin(angle);
+  }
+  lastTwiddles = { n, cosines, sines };
+  return lastTwiddles;
 }
 
 function reverseBits(real: Float64Array, imaginary: Float64Array): void {

@@ -200,9 +200,11 @@ function convolvedEpsilon(parts: readonly Counted<GridLoss>[], plan: GridPlan, d
   const bottom = top - length + 1;
 
   // Product of the transforms of the tilted distributions, each to the power of its count.
-  const logMagnitude = new Float64Array(length);
-  const phase = new Float64Array(length);
-  const relativeError = new Float64Array(length);
+  // Real distributions have X_(n-j) = conj(X_j): half of it is enough.
+  const half = length / 2;
+  const logMagnitude = new Float64Array(half + 1);
+  const phase = new Float64Array(half + 1);
+  const relativeError = new Float64Array(half + 1);
   const unit = fftError(length);
   let logTotal = 0;
   let highTail = 0;
@@ -219,8 +221,8 @@ function convolvedEpsilon(parts: readonly Counted<GridLoss>[], plan: GridPlan, d
       real[((cell % length) + length) % length]! += mass * Math.exp(tilt * step * cell - logNormalization);
     }
     fft(real, imaginary);
-    for (let j = 0; j < length; j++) {
-      const magnitude = Math.hypot(real[j]!, imaginary[j]!);
+    for (let j = 0; j <= half; j++) {
+      const magnitude = Math.sqrt(real[j]! ** 2 + imaginary[j]! ** 2);
       logMagnitude[j]! += count * Math.log(magnitude);
       phase[j]! += count * Math.atan2(imaginary[j]!, real[j]!);
       // An error of `unit` in a factor of this magnitude, `count` times; and one of 2^-52 in the angle.
@@ -234,12 +236,18 @@ function convolvedEpsilon(parts: readonly Counted<GridLoss>[], plan: GridPlan, d
   const imaginary = new Float64Array(length);
   let sumOfMagnitudes = 0;
   let sumOfErrors = 0;
-  for (let j = 0; j < length; j++) {
+  for (let j = 0; j <= half; j++) {
     const magnitude = Math.exp(logMagnitude[j]!);
+    if (magnitude === 0) continue;
+    const isPaired = j > 0 && j < half;
     real[j] = magnitude * Math.cos(phase[j]!);
-    imaginary[j] = magnitude * Math.sin(phase[j]!);
-    sumOfMagnitudes += magnitude;
-    sumOfErrors += Math.min(1, magnitude * Math.min(relativeError[j]!, 1e300));
+    imaginary[j] = isPaired ? magnitude * Math.sin(phase[j]!) : 0;
+    if (isPaired) {
+      real[length - j] = real[j]!;
+      imaginary[length - j] = -imaginary[j]!;
+    }
+    sumOfMagnitudes += (isPaired ? 2 : 1) * magnitude;
+    sumOfErrors += (isPaired ? 2 : 1) * Math.min(1, magnitude * Math.min(relativeError[j]!, 1e300));
   }
   fft(real, imaginary, true);
   const pointError = (sumOfErrors + unit * sumOfMagnitudes) / length;
