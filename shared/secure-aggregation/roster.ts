@@ -1,0 +1,49 @@
+/** The clients of one round, in an order and on a graph that everybody derives alike. */
+import type { CryptoProvider } from '../crypto/provider.ts';
+import { isLowOrderKey } from '../crypto/small-order.ts';
+import { FederationError } from '../errors.ts';
+import { equalBytes, toHex } from '../types/bytes.ts';
+import { isBefore, type KeyContext } from './key-derivation.ts';
+import type { Advert } from './messages.ts';
+import { checkCohort, type RoundContext } from './parameters.ts';
+import { shareGraph, type ShareGraph } from './share-graph.ts';
+import { rosterRootOf } from './transcript.ts';
+
+/** Plain data. A client is named by its index in `adverts`. */
+export interface Roster {
+  readonly adverts: readonly Advert[];
+  readonly keyContext: KeyContext;
+  readonly graph: ShareGraph;
+}
+
+/**
+ * The roster of adverts that ascend by identity. Throws unless there are enough of them, all their keys are distinct and usable, and their number allows a safe
+ * graph. Does not check signatures.
+ */
+export function rosterOf(context: RoundContext, adverts: readonly Advert[], crypto: CryptoProvider): Roster {
+  checkCohort(adverts.length, context.parameters);
+  const keys = new Set<string>();
+  for (const { channelKey, maskKey } of adverts) {
+    for (const key of [channelKey, maskKey]) {
+      if (isLowOrderKey(key)) throw new FederationError('value-out-of-range', 'A client advertised a key of low order.', { field: 'advert' });
+      keys.add(toHex(key));
+    }
+  }
+  if (keys.size !== 2 * adverts.length) throw new FederationError('value-out-of-range', 'Two adverts have a key in common.', { field: 'advert', next: 'Make fresh keys for every round.' });
+  const rosterRoot = rosterRootOf(context.manifestHash, adverts, crypto);
+  const { minSurvivors, maxCorrupt } = context.parameters;
+  const graph = shareGraph({ clients: adverts.length, minSurvivors, maxCorrupt }, context.manifestHash, rosterRoot, crypto);
+  return { adverts, keyContext: { manifestHash: context.manifestHash, rosterRoot }, graph };
+}
+
+/** Index of an identity, by bisection; throws `not-in-cohort`. */
+export function indexOf({ adverts }: Roster, identity: Uint8Array): number {
+  let [from, to] = [0, adverts.length];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (isBefore(adverts[middle]!.identity, identity)) from = middle + 1;
+    else to = middle;
+  }
+  if (from < adverts.length && equalBytes(adverts[from]!.identity, identity)) return from;
+  throw new FederationError('not-in-cohort', 'The sender is not in the roster of this round.', { field: 'identity', next: 'Wait for the next round.' });
+}
