@@ -1,6 +1,8 @@
 /**
  * Time of a training step on each engine, measured in turns: one round runs every engine once, so that a machine that slows
- * down for a while slows down all of them. Prints a table with medians, quartiles and the ratio of paired rounds.
+ * down for a while slows down all of them. Prints a table with medians of elapsed time (with quartiles) and of processor time,
+ * and the median over the rounds of the ratio to the first engine. The ratio is that of processor time: every contestant has
+ * one thread, and on a shared machine elapsed time also counts what others do.
  *
  *     npx tsx bench/compute/engines.ts [--engines onnx,tfjs-wasm] [--models MLP,CNN,...] [--batches 32,256] [--rounds 7] [--budget-ms 400] [--pytorch python]
  *
@@ -28,7 +30,13 @@ const { values: flags } = parseArgs({
   },
 });
 
-/** Measures milliseconds a step over about the time that one contestant has in a round. */
+/** Milliseconds of one step. */
+interface StepTime {
+  readonly elapsed: number;
+  readonly processor: number;
+}
+
+/** Measures a step over about the time that one contestant has in a round. */
 interface Contestant {
   readonly name: string;
   /** Undefined when this contestant has no such model. */
@@ -37,7 +45,7 @@ interface Contestant {
 }
 
 interface Measurement {
-  readonly run: () => Promise<number>;
+  readonly run: () => Promise<StepTime>;
   readonly dispose: () => Promise<void>;
 }
 
@@ -56,7 +64,8 @@ function engineContestant(engine: ComputeEngine, budgetMs: number): Contestant {
     name: engine.name,
     prepare: async ({ source }, batchSize) => {
       const model = await engine.open(source, 1);
-      const warmUp = await timedSteps(model, batchSize, 2);
+      await timedSteps(model, batchSize, 2);
+      const { elapsed: warmUp } = await timedSteps(model, batchSize, 4);
       const steps = Math.max(1, Math.min(Math.floor(budgetMs / Math.max(warmUp, 0.01)), 4000));
       return { run: () => timedSteps(model, batchSize, steps), dispose: () => model.dispose() };
     },
@@ -65,14 +74,15 @@ function engineContestant(engine: ComputeEngine, budgetMs: number): Contestant {
 }
 
 /** Milliseconds a step, with everything that `fit` does: shuffling, cutting batches, the optimizer. */
-async function timedSteps(model: OpenModel, batchSize: number, steps: number): Promise<number> {
+async function timedSteps(model: OpenModel, batchSize: number, steps: number): Promise<StepTime> {
   const stepsInPass = exampleCount / batchSize;
   const epochs = Math.max(1, Math.floor(steps / stepsInPass));
   const options: FitOptions = { epochs, batchSize, seed: 1, loss: { distance: 'kl', temperature: 2, alpha: 0 }, optimizer: { kind: 'adam', learningRate: 0.001 } };
   const part = steps < stepsInPass ? firstExamples(steps * batchSize) : data;
-  const start = performance.now();
+  const [start, processorStart] = [performance.now(), process.cpuUsage()];
   const report = await model.fit(part, options);
-  return (performance.now() - start) / report.steps;
+  const { user, system } = process.cpuUsage(processorStart);
+  return { elapsed: (performance.now() - start) / report.steps, processor: (user + system) / 1000 / report.steps };
 }
 
 function firstExamples(count: number): TrainingData {
@@ -89,11 +99,12 @@ function pytorchContestant(python: string): Contestant {
   };
 }
 
-function pytorchStep(python: string, model: string, batchSize: number): number {
+function pytorchStep(python: string, model: string, batchSize: number): StepTime {
   const script = new URL('../peers/pytorch.py', import.meta.url).pathname;
   const { stdout, stderr, status } = spawnSync(python, [script, model, String(batchSize)], { encoding: 'utf8' });
   if (status !== 0) throw new FederationError('internal', `bench/peers/pytorch.py failed: ${stderr.trim().split('\n').at(-1)}`);
-  return Number(stdout.trim());
+  const [elapsed, processor] = stdout.trim().split(' ').map(Number);
+  return { elapsed: elapsed!, processor: processor! };
 }
 
 async function main(): Promise<void> {
@@ -106,8 +117,9 @@ async function main(): Promise<void> {
   if (flags.pytorch !== undefined) contestants.push(pytorchContestant(flags.pytorch));
   const [{ model: cpu = 'unknown processor' } = {}] = cpus();
   console.log(`${cpu}, ${cpus().length} cores, Node ${process.versions.node}, 1 thread; Adam, cross-entropy, 28x28x1, 10 classes; ${rounds} rounds in turns`);
-  console.log('\n| model | batch | ' + contestants.map(({ name }) => `${name} ms a step (quartiles)`).join(' | ') + ` | times as fast as ${contestants[1]?.name ?? ''} |`);
-  console.log('| --- | ---: | ' + contestants.map(() => '---: |').join(' ') + ' ---: |');
+  const [first, ...others] = contestants.map(({ name }) => name);
+  const columns = ['model', 'batch', ...contestants.map(({ name }) => `${name}: ms a step (quartiles), processor ms`), ...others.map((name) => `${name} / ${first}`)];
+  console.log(`\n${row(columns)}\n${row(columns.map((_, i) => (i === 0 ? '---' : '---:')))}`);
   const wanted = flags.models?.split(',');
   for (const model of await benchModels()) {
     if (wanted !== undefined && !wanted.includes(model.name)) continue;
@@ -119,21 +131,24 @@ async function main(): Promise<void> {
 async function measure(model: BenchModel, batchSize: number, contestants: readonly Contestant[], rounds: number): Promise<void> {
   const measurements: (Measurement | undefined)[] = [];
   for (const contestant of contestants) measurements.push(await contestant.prepare(model, batchSize));
-  const times: number[][] = contestants.map(() => []);
+  const times: StepTime[][] = contestants.map(() => []);
   for (let round = 0; round < rounds; round++) {
     for (const [i, measurement] of measurements.entries()) if (measurement !== undefined) times[i]!.push(await measurement.run());
   }
   for (const measurement of measurements) await measurement?.dispose();
-  const cells = times.map((series) => (series.length === 0 ? '-' : cell(series)));
-  const [first, second] = times;
+  const [first, ...others] = times;
   // The ratio of each round, then the median: a round that was slow as a whole counts as much as any.
-  const ratio = second === undefined || second.length === 0 ? '-' : spread(second.map((time, round) => time / first![round]!)).median.toFixed(1);
-  console.log(`| ${model.name} | ${batchSize} | ${cells.join(' | ')} | ${ratio} |`);
+  const ratios = others.map((series) => (series.length === 0 ? '-' : spread(series.map(({ processor }, round) => processor / first![round]!.processor)).median.toFixed(1)));
+  console.log(row([model.name, String(batchSize), ...times.map((series) => (series.length === 0 ? '-' : cell(series))), ...ratios]));
 }
 
-function cell(series: readonly number[]): string {
-  const { median, quartiles } = spread(series);
-  return `${show(median)} (${quartiles.map(show).join(' to ')})`;
+function row(cells: readonly string[]): string {
+  return `| ${cells.join(' | ')} |`;
+}
+
+function cell(series: readonly StepTime[]): string {
+  const { median, quartiles } = spread(series.map(({ elapsed }) => elapsed));
+  return `${show(median)} (${quartiles.map(show).join(' to ')}), ${show(spread(series.map(({ processor }) => processor)).median)}`;
 }
 
 function show(milliseconds: number): string {

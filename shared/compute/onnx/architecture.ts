@@ -65,12 +65,11 @@ export class Architecture {
 
   /**
    * Why this engine cannot run the architecture, or undefined. Traces a step and a prediction and lets ONNX Runtime load
-   * them, so that a model which opens here also trains here.
+   * them, so that a model which opens here also trains here. `predictionRows`: those of a graph that will be used.
    */
-  async check(): Promise<string | undefined> {
+  async check(predictionRows: number): Promise<string | undefined> {
     try {
-      const lease = await this.prediction(1);
-      lease.release();
+      (await this.prediction(predictionRows)).release();
       if (this.layout.trainableLength > 0) (await this.step({ terms: [{ kind: 'crossEntropy', temperature: 1 }], rows: 2 })).release();
       return undefined;
     } catch (error) {

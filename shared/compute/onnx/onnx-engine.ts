@@ -70,7 +70,7 @@ class OnnxEngine implements ComputeEngine {
     }
     const known = this.#architectures.get(key);
     const architecture = known?.architecture ?? new Architecture(loaded);
-    const entry = known ?? { architecture, unsupported: architecture.check() };
+    const entry = known ?? { architecture, unsupported: architecture.check(fewRows) };
     this.#architectures.delete(key);
     this.#architectures.set(key, entry);
     architecture.users++;

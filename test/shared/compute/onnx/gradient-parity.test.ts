@@ -132,16 +132,24 @@ withOnnxRuntime(() => {
     it.each(Object.entries(whole))('%s', (_, { build, options }) => expectParity(build, options));
   });
 
+  /** A high temperature: where a softmax is sure of itself, its gradient is a difference of almost equal numbers, and says little. */
+  const mild = [{ kind: 'crossEntropy', temperature: 8 }] as const;
+
   it('gradients of random models equal those of TF.js', async () => {
+    const numRuns = Number(process.env['FEDSTILL_RANDOM_MODELS'] ?? 200);
+    let aboveTolerance = 0;
     await fc.assert(
       fc.asyncProperty(randomModel(), fc.integer({ min: 1, max: 5 }), fc.nat(1_000_000), async (build, rows, seed) => {
-        const { worst, where } = await gradientParity(build, { rows, seed });
-        // A deep random model amplifies rounding; a wrong kernel is wrong by far more.
-        expect(worst, where).toBeLessThan(5 * tolerance);
+        const { worst, where } = await gradientParity(build, { rows, seed, terms: mild });
+        if (worst > tolerance) aboveTolerance++;
+        // A wrong kernel is wrong by hundredths at least.
+        expect(worst, where).toBeLessThan(10 * tolerance);
       }),
-      { numRuns: Number(process.env['FEDSTILL_RANDOM_MODELS'] ?? 25) },
+      { numRuns },
     );
-  });
+    // A sum that almost cancels, as that of a bias may, keeps the rounding of what it is the sum of. That is rare.
+    expect(aboveTolerance).toBeLessThanOrEqual(Math.ceil(numRuns / 100));
+  }, 120_000);
 });
 
 function lenet(): Layer[] {
