@@ -142,6 +142,7 @@ export class ClientSocket implements ClientConnection {
     this.#joinDeadline.cancel();
     for (const reject of this.#pending) reject(disconnected());
     this.#pending.clear();
+    cancelAckTimers(this.#socket);
     this.#deps.endpoint.disconnected(this);
   }
 }
@@ -155,6 +156,16 @@ function settle(event: string, answer: unknown, resolve: () => void, reject: (er
 
 function disconnected(): FederationError {
   return new FederationError('disconnected', 'The client lost its connection.');
+}
+
+/**
+ * Socket.IO goes on waiting for answers from a connection that is gone, and its timers keep the process alive for as long. An answer ends the wait; who
+ * it was for has been told.
+ */
+function cancelAckTimers(socket: AnySocket): void {
+  const { acks } = socket as unknown as { readonly acks?: Map<number, () => void> };
+  for (const answer of acks?.values() ?? []) answer();
+  acks?.clear();
 }
 
 /** Engine.IO keeps what the network has not taken yet in a field that its types hide. */

@@ -261,19 +261,23 @@ function acquireLock(lockPath: string): Lock {
   };
 }
 
-/** Replaces a dead process's lock. A second lock around it keeps two processes from both doing so. */
+/**
+ * Replaces a dead process's lock: moves it aside, so that whoever dies in between leaves nothing in the way. When what was moved is the lock of a process
+ * that was faster, it goes back.
+ */
 function takeOver(lockPath: string, owner: LockOwner): void {
-  const guardPath = `${lockPath}.takeover`;
-  if (!createExclusively(guardPath, owner)) throw locked(guardPath, 'another process is taking the lock over');
-  try {
-    const holder = readOwner(lockPath);
-    if (holder !== undefined && isAlive(holder)) throw locked(lockPath, `process ${holder.pid} on ${holder.host} holds it`);
-    if (holder === undefined && fs.existsSync(lockPath)) throw locked(lockPath, 'the lock file names no process');
-    fs.rmSync(lockPath, { force: true });
-    if (!createExclusively(lockPath, owner)) throw locked(lockPath, 'another process was faster');
-  } finally {
-    fs.rmSync(guardPath, { force: true });
+  const holder = readOwner(lockPath);
+  if (holder !== undefined && isAlive(holder)) throw locked(lockPath, `process ${holder.pid} on ${holder.host} holds it`);
+  if (holder === undefined && fs.existsSync(lockPath)) throw locked(lockPath, 'the lock file names no process');
+  if (holder !== undefined) {
+    const aside = `${lockPath}.${owner.token}.dead`;
+    fs.renameSync(lockPath, aside);
+    const isDeadOne = readOwner(aside)?.token === holder.token;
+    if (!isDeadOne) fs.linkSync(aside, lockPath);
+    fs.rmSync(aside, { force: true });
+    if (!isDeadOne) throw locked(lockPath, 'another process was faster');
   }
+  if (!createExclusively(lockPath, owner)) throw locked(lockPath, 'another process was faster');
 }
 
 function locked(lockPath: string, got: string): FederationError {
