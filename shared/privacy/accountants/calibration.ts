@@ -35,14 +35,12 @@ export function calibrateParameter(request: CalibrationRequest): number {
     const reached = accountant.compose(event(parameter)).epsilon(delta as Delta);
     return reached <= epsilon ? Math.min(0, Math.log(reached / epsilon)) : Math.max(Number.MIN_VALUE, Math.log(reached / epsilon));
   };
-  let tooSmall = low;
-  let atTooSmall = excess(low);
-  if (atTooSmall <= 0) return low;
-  // Upward by factors first: large parameters can be as slow as they are unlikely.
-  let enough = Math.min(high, Math.max(low * 2, Math.min(1, high)));
-  let atEnough = excess(enough);
-  while (!(atEnough <= 0)) {
-    if (enough >= high) {
+  // Outward from 1, by factors: the ends of the range can be as slow as they are unlikely.
+  let parameter = Math.min(high, Math.max(low, 1));
+  let at = excess(parameter);
+  let [tooSmall, atTooSmall] = [parameter, at];
+  while (!(at <= 0)) {
+    if (parameter >= high) {
       throw new FederationError('config-invalid', 'no noise within the searched range meets the target', {
         field: 'epsilon',
         expected: `an epsilon that a parameter up to ${high} reaches`,
@@ -50,9 +48,16 @@ export function calibrateParameter(request: CalibrationRequest): number {
         next: 'Raise epsilon or delta, or release less: fewer rounds, fewer rows.',
       });
     }
-    [tooSmall, atTooSmall] = [enough, atEnough];
-    enough = Math.min(high, enough * 2);
-    atEnough = excess(enough);
+    [tooSmall, atTooSmall] = [parameter, at];
+    parameter = Math.min(high, parameter * 2);
+    at = excess(parameter);
+  }
+  let [enough, atEnough] = [parameter, at];
+  while (!(atTooSmall > 0)) {
+    [enough, atEnough] = [tooSmall, atTooSmall];
+    if (tooSmall <= low) return enough;
+    tooSmall = Math.max(low, tooSmall / 2);
+    atTooSmall = excess(tooSmall);
   }
   // Epsilon falls nearly like a power of the noise, so the chord of the logarithms hits close; a nudge past it, alternately to either
   // side, closes the bracket, and every third step halves it whatever the curve.

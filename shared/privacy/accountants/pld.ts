@@ -175,7 +175,8 @@ function logMgf(points: LossPoints, order: number): number {
   let top = -Infinity;
   for (let index = 0; index < points.losses.length; index++) if (points.masses[index]! > 0) top = Math.max(top, order * points.losses[index]!);
   let sum = 0;
-  for (let index = 0; index < points.losses.length; index++) sum += points.masses[index]! * Math.exp(order * points.losses[index]! - top);
+  // Points without mass may lie above the top: infinity times 0 is no number.
+  for (let index = 0; index < points.losses.length; index++) if (points.masses[index]! > 0) sum += points.masses[index]! * Math.exp(order * points.losses[index]! - top);
   return top + Math.log(sum);
 }
 
@@ -185,7 +186,7 @@ function gridLogMgf(grid: GridLoss, order: number): number {
   const slope = order * grid.step;
   for (let index = 0; index < grid.masses.length; index++) if (grid.masses[index]! > 0) top = Math.max(top, slope * (grid.first + index));
   let sum = 0;
-  for (let index = 0; index < grid.masses.length; index++) sum += grid.masses[index]! * Math.exp(slope * (grid.first + index) - top);
+  for (let index = 0; index < grid.masses.length; index++) if (grid.masses[index]! > 0) sum += grid.masses[index]! * Math.exp(slope * (grid.first + index) - top);
   return top + Math.log(sum);
 }
 

@@ -60,6 +60,7 @@ export function eventLoss(event: SingleEvent, relation: AccountedRelation): Even
       return pureLoss(event, relation);
     case 'continuousLaplace':
       // One coordinate: exact. More: only its epsilon is used (a sum over coordinates is not known to be dominated by one).
+      if (event.noiseMultiplier === 0) return infinite;
       return event.dimension === 1 ? symmetric(subsampledLaplace(1, event.noiseMultiplier, 'remove')) : pureLoss(event, relation);
     case 'discreteLaplace':
       return event.dimension === 1 && event.l1Sensitivity <= MAX_ATOMS ? discreteLaplaceLoss(event.scale, event.l1Sensitivity) : pureLoss(event, relation);
