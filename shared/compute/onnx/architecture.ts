@@ -75,7 +75,8 @@ export class Architecture {
     } catch (error) {
       if (error instanceof UnsupportedByTrace) return error.message;
       if (error instanceof FederationError) throw error;
-      return `ONNX Runtime refuses its graph: ${error instanceof Error ? error.message : String(error)}`;
+      // TF.js has no gradient for it, or ONNX Runtime refuses what was traced.
+      return `its graph cannot be built: ${(error instanceof Error ? error.message : String(error)).split('\n')[0]!.replace(/\.$/, '')}`;
     }
   }
 

@@ -87,9 +87,10 @@ withOnnxRuntime(() => {
     const cases = {
       'batch normalization': { make: (layers: typeof tf.layers) => tf.sequential({ layers: [layers.dense({ inputShape: [3], units: 5 }), layers.batchNormalization(), layers.dense({ units: classes })] }), named: 'moving_mean' },
       'random numbers of its own': { make: (layers: typeof tf.layers) => tf.sequential({ layers: [layers.dense({ inputShape: [3], units: 5 }), layers.gaussianNoise({ stddev: 0.1 }), layers.dense({ units: classes })] }), named: 'random numbers' },
+      'an operation without a gradient': { make: (layers: typeof tf.layers) => tf.sequential({ layers: [layers.dense({ inputShape: [3], units: 5 }), layers.thresholdedReLU({ theta: 0.1 }), layers.dense({ units: classes })] }), named: 'Greater', trains: false },
       'a kernel that is not mapped': { make: (layers: typeof tf.layers) => tf.sequential({ layers: [layers.reshape({ inputShape: [27], targetShape: [3, 3, 3, 1] }), layers.conv3d({ filters: 2, kernelSize: 2 }), layers.flatten(), layers.dense({ units: classes })] }), named: 'Conv3D' },
     };
-    it.each(Object.entries(cases))('is trained by the eager engine, with one line that names it: %s', async (_, { make, named }) => {
+    it.each(Object.entries(cases))('is computed by the eager engine, with one line that names it: %s', async (_, { make, named, trains = true }: (typeof cases)[keyof typeof cases] & { readonly trains?: boolean }) => {
       const lines: string[] = [];
       const engine = await createOnnxEngine(undefined, { onFallback: (line) => lines.push(line) });
       const artifacts = await savedModel(make);
@@ -99,7 +100,8 @@ withOnnxRuntime(() => {
       expect(lines[0]).toContain(named);
       expect(lines[0]).toMatch(/^The model \S+ is computed by tfjs-\w+ instead of onnx: .*\.$/);
       const { hard } = data(first.summary.exampleShape, 6, 1);
-      await first.fit({ hard }, { ...common, epochs: 1 });
+      await first.predict(hard.examples);
+      if (trains) await first.fit({ hard }, { ...common, epochs: 1 });
       expect(await second.save()).toMatchObject({ weightSpecs: artifacts.weightSpecs });
       await engine.dispose();
     });
