@@ -1,6 +1,7 @@
 /**
  * The Rényi accountant: RDP curves add up order by order (Mironov 2017, Prop. 1), also when later mechanisms are chosen after
- * seeing earlier outputs, and the best order gives epsilon. Supports every event; 5 to 15 % above the exact value for Gaussians.
+ * seeing earlier outputs, and the best order gives epsilon. Supports every event but Laplace noise on
+ * sampled batches; 5 to 15 % above the exact value for Gaussians.
  *
  * A fixed list of orders: a finer one would give a slightly smaller epsilon, never a wrong one.
  */
