@@ -490,10 +490,16 @@ export class Participant {
   }
 
   /** Throws the policy's refusal of this release, with the ledger as it is now. */
-  #checkPolicy({ progress }: Assignment, { document }: Announcement): void {
+  #checkPolicy({ progress, task }: Assignment, { document }: Announcement): void {
     const ledger = this.#deps.ledger.entries();
     // What was charged may have been sent: a coordinator that takes a contribution and calls it late does not get a further one for that.
     const charged = ledger.filter((entry) => entry.task === document.task).length;
+    const { privacy } = task;
+    if (document.release.mechanism !== 'none' && charged >= privacy.releases) {
+      const reason = `The task promised its epsilon for ${privacy.releases} releases, and this client has been charged for all of them.`;
+      this.#emit('round-refused', { round: document.round, code: 'budget-exhausted', reason });
+      throw new FederationError('budget-exhausted', reason, { field: 'release', expected: `fewer than ${privacy.releases} charges`, got: String(charged), next: 'The coordinator asks for more than it promised; ask its operator.' });
+    }
     const decision = decide(this.#deps.policy, {
       trustMode: document.trustMode,
       parameters: document.release,

@@ -81,7 +81,7 @@ export class Uploads {
   complete(client: ClientId, id: string): CompleteUpload {
     const upload = this.#find(client, id);
     if (upload.received !== upload.bytes.length) {
-      throw new FederationError('upload-offset', 'The upload is not complete.', { field: 'offset', expected: String(upload.bytes.length), got: String(upload.received), next: 'Send the remaining chunks first.' });
+      throw new FederationError('upload-offset', 'The upload is not complete.', { field: 'offset', expected: String(upload.received), got: String(upload.bytes.length), next: 'Go on at the expected offset.' });
     }
     if (digestOf(upload.bytes) !== upload.digest) {
       this.drop(client);

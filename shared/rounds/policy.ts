@@ -22,8 +22,8 @@ export interface RoundPolicy {
   /** Failed rounds in a row that are tried again; one more ends the task. */
   readonly maxFailedRounds: number;
   /**
-   * Rounds that may collect noised contributions before the budget for which the noise was calibrated is used up;
-   * `undefined` where no privacy is claimed. A failed round counts: what was sent was released.
+   * Rounds that may be announced before the budget for which the noise was calibrated is used up; `undefined` where no
+   * privacy is claimed. A failed round counts: what was sent was released, whether or not it arrived.
    */
   readonly maxReleases: number | undefined;
   /** Rounds without a gain of `convergenceDelta` after which the task has converged; 0 = never. */

@@ -52,7 +52,7 @@ export interface FederationState {
   readonly previous: Digest | null;
   /** Rounds released. */
   readonly released: number;
-  /** Rounds in which contributions were collected, released or not: what clients have been charged for. */
+  /** Rounds that were announced and are over, released or not: what clients may have been charged for. */
   readonly collected: number;
   readonly failedInRow: number;
   /** Best evaluation accuracy (0 to 1) so far, and the rounds since it rose. */

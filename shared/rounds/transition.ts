@@ -297,19 +297,15 @@ function abort(state: FederationState, code: ProblemCode, at: Instant, policy: R
   const { current } = state;
   if (current.phase === 'gathering' || current.phase === 'finished') return unchanged(state);
   const contributions = current.phase === 'collecting' ? current.received.length : current.phase === 'aggregating' ? current.survivors.length : 0;
-  const failed: FederationState = { ...abandon(state, policy), failedInRow: state.failedInRow + 1 };
+  const failed: FederationState = { ...abandon(state), failedInRow: state.failedInRow + 1 };
   const closed: RoundEffect = { type: 'close-round', round: current.round, outcome: 'aborted', code, contributions, cohort: current.cohort };
   const next = failed.failedInRow > policy.maxFailedRounds ? finish(failed, code === 'quorum-missed' ? 'quorum-missed' : 'failed') : gather(failed, at, policy);
   return { state: next.state, effects: [closed, ...next.effects] };
 }
 
-/** Counts what an unfinished round has already collected: it was sent, so it was charged. */
-function abandon(state: FederationState, policy: RoundPolicy): FederationState {
-  const { current } = state;
-  if (current.phase !== 'collecting') return state;
-  // A stage after the first was only reached with the contributions of the ones before.
-  const collectedSome = current.received.length > 0 || current.stage !== policy.stages[0];
-  return collectedSome ? { ...state, collected: state.collected + 1 } : state;
+/** Counts a round that was announced and comes to nothing: a client may have sent, and been charged, without anything having arrived. */
+function abandon(state: FederationState): FederationState {
+  return state.current.phase === 'collecting' ? { ...state, collected: state.collected + 1 } : state;
 }
 
 function finish(state: FederationState, reason: FinishReason): Step {

@@ -120,10 +120,12 @@ function countsAreRight({ asked, accepted, state, policy }: RoundHarness): void 
   assert.ok(state.released <= policy.rounds, 'no more rounds are released than the policy has');
   const { current } = state;
   const inProgress = current.phase === 'collecting' ? current.round : undefined;
+  const announced = new Set(only(asked, 'announce').map(({ round }) => round));
   const contributed = new Set([...accepted].filter(([, clients]) => clients.size > 0).map(([key]) => Number.parseInt(key, 10)));
-  const over = [...contributed].filter((round) => round !== inProgress).length;
-  assert.equal(state.collected, over, 'every round that collected anything is charged, and no other');
-  if (policy.maxReleases !== undefined) assert.ok(contributed.size <= policy.maxReleases, 'no more rounds collect contributions than the budget allows');
+  assert.ok([...contributed].every((round) => announced.has(round as RoundId)), 'only announced rounds collect contributions');
+  const over = [...announced].filter((round) => round !== inProgress).length;
+  assert.equal(state.collected, over, 'every announced round is charged, and no other');
+  if (policy.maxReleases !== undefined) assert.ok(announced.size <= policy.maxReleases, 'no more rounds are announced than the budget allows');
 }
 
 /** Whatever the machine waits for, this process has a timer or a piece of work that will end the wait. */
