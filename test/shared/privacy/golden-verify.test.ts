@@ -21,6 +21,13 @@ describe('check 7: all golden values at their stated tolerances', () => {
   });
 });
 
+describe('closer than the cases ask for', () => {
+  it.each(['dpsgd-01', 'dpsgd-17', 'dpsgd-19'])('%s: PLD agrees with dp_accounting to 1e-6, not only to 0.01', (id) => {
+    const pld = verifyCase(byId(id)).comparisons.find((comparison) => comparison.quantity === 'epsilon_pld')!;
+    expect(Math.abs(pld.got / pld.expected - 1)).toBeLessThan(1e-6);
+  });
+});
+
 describe('verify', () => {
   const light = (id: string, change: Partial<GoldenCase>): GoldenCase => ({ ...byId(id), ...change });
 
