@@ -143,7 +143,22 @@ async function modelSource(model: StudentModel, { exampleShape, numClasses, stud
 }
 
 async function loadLabelled(source: DataSource, field: string, { baseDirectory }: ClientOptions, { exampleShape, numClasses }: TaskDocument): Promise<LabelledExamples> {
-  const { examples, labels } = await loadDataSource(source, { baseDir: baseDirectory, exampleShape, numClasses, needLabels: true });
-  if (labels === undefined) throw new FederationError('data-invalid', 'The data have no labels.', { field, expected: 'labelled examples' });
+  const { examples, labels } = await loadDataSource(source, { baseDir: baseDirectory, exampleShape, numClasses, needLabels: true }).catch((error: unknown) => {
+    throw fittingTheTask(error, field, exampleShape, numClasses);
+  });
+  if (labels === undefined) throw new FederationError('data-invalid', 'The data have no labels.', { field, expected: 'labelled examples', got: 'examples alone', next: 'Name data with labels.' });
   return { examples, labels, numClasses };
+}
+
+/** Whoever joins a task changes the data, not the task: what the task takes is part of the advice. */
+function fittingTheTask(error: unknown, option: string, exampleShape: readonly number[], numClasses: number): unknown {
+  if (!(error instanceof FederationError) || error.code !== 'data-invalid') return error;
+  const advice = error.field === 'labelColumn' ? `Name it: ${option} FILE.csv#NAME.` : `Correct or choose other data (${option}).`;
+  return new FederationError(error.code, error.message, {
+    ...(error.field === undefined ? {} : { field: error.field }),
+    ...(error.expected === undefined ? {} : { expected: error.expected }),
+    ...(error.got === undefined ? {} : { got: error.got }),
+    next: `${advice} This task takes examples of shape [${exampleShape.join(', ')}] with labels 0 to ${numClasses - 1}.`,
+    cause: error,
+  });
 }

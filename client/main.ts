@@ -2,18 +2,19 @@
 import { readFile, stat } from 'node:fs/promises';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { enginePreferences, type EnginePreference } from '../shared/compute/select-engine.ts';
-import { exitStatus, FederationError } from '../shared/errors.ts';
+import { nearest } from '../shared/config/load.ts';
+import { exitStatus, FederationError, type ProblemInit } from '../shared/errors.ts';
 import { zooNames } from '../shared/models/catalog.ts';
 import { parseDataArgument } from '../shared/node/data-source.ts';
 import { createJsonLogger, logLevels, type LogLevel } from '../shared/node/json-logger.ts';
-import { formatBytes, formatCommand, printJson, printLine } from '../shared/node/terminal.ts';
+import { formatBytes, formatCommand, printJson, printLine, readFailure } from '../shared/node/terminal.ts';
 import type { EventSink, RunEvent } from '../shared/ports/event-sink.ts';
 import type { ClientPolicy } from '../shared/privacy/client-policy.ts';
 import type { MechanismName } from '../shared/privacy/release.ts';
 import { renderStatement, type PrivacyStatement } from '../shared/privacy/statement.ts';
 import type { OutputKind } from '../shared/types/matrix.ts';
 import type { Delta, Epsilon } from '../shared/types/units.ts';
-import { createClient, type StudentModel } from './create-client.ts';
+import { createClient, type Client, type StudentModel } from './create-client.ts';
 import type { ParticipantSummary } from './participant/participant.ts';
 import type { StudentOverrides } from './participant/training.ts';
 
@@ -55,7 +56,8 @@ function number(lowest: number, highest: number, { integer = false, open = false
     const value = text === 'infinity' ? Infinity : Number(text);
     const isInside = (open ? value > lowest : value >= lowest) && value <= highest;
     if (text.trim() !== '' && isInside && (!integer || Number.isInteger(value) || value === Infinity)) return value;
-    throw new InvalidArgumentError(`Expected ${integer ? 'an integer' : 'a number'} ${open ? 'above' : 'from'} ${lowest} to ${highest}.`);
+    const kind = integer ? 'an integer' : 'a number';
+    throw new InvalidArgumentError(highest === Infinity ? `Expected ${kind} ${open ? 'above' : 'of at least'} ${lowest}, or "infinity".` : `Expected ${kind} ${open ? 'above' : 'from'} ${lowest} ${open ? 'and at most' : 'to'} ${highest}.`);
   };
 }
 const epochs = number(0, 10_000, { integer: true });
@@ -95,23 +97,8 @@ export function joinCommand(): Command {
 }
 
 async function join(url: string, options: JoinOptions): Promise<void> {
-  const client = await createClient({
-    joinUrl: url,
-    stateDirectory: options.state,
-    data: parseDataArgument(options.data),
-    ...(options.testData === undefined ? {} : { testData: parseDataArgument(options.testData) }),
-    baseDirectory: process.cwd(),
-    model: await parseModel(options),
-    policy: policyOf(options),
-    engine: options.engine,
-    ...present('joinToken', await readToken(options)),
-    ...present('ca', options.ca === undefined ? undefined : await readText(options.ca, '--ca')),
-    overrides: overridesOf(options),
-    ...present('seed', options.seed),
-    trackLocalOnly: options.baseline,
-    personalize: options.personalize,
-    logger: createJsonLogger({ level: options.logLevel }),
-    events: eventPrinter(options),
+  const client = await openClient(url, options).catch((error: unknown) => {
+    throw withRemedy(error, options);
   });
   const stop = new AbortController();
   const release = onSignals((signal) => {
@@ -134,6 +121,27 @@ async function join(url: string, options: JoinOptions): Promise<void> {
     release();
     await client.close();
   }
+}
+
+async function openClient(url: string, options: JoinOptions): Promise<Client> {
+  return createClient({
+    joinUrl: url,
+    stateDirectory: options.state,
+    data: parseDataArgument(options.data),
+    ...(options.testData === undefined ? {} : { testData: parseDataArgument(options.testData) }),
+    baseDirectory: process.cwd(),
+    model: await parseModel(options),
+    policy: policyOf(options),
+    engine: options.engine,
+    ...present('joinToken', await readToken(options)),
+    ...present('ca', options.ca === undefined ? undefined : await readText(options.ca, '--ca')),
+    overrides: overridesOf(options),
+    ...present('seed', options.seed),
+    trackLocalOnly: options.baseline,
+    personalize: options.personalize,
+    logger: createJsonLogger({ level: options.logLevel }),
+    events: eventPrinter(options),
+  });
 }
 
 /** The user has stopped the client. */
@@ -166,11 +174,12 @@ async function parseModel({ model, modelOutput }: JoinOptions): Promise<StudentM
     () => false,
   );
   if (isThere) return { kind: 'folder', path: model, outputKind: modelOutput };
+  const near = nearest(model, zooNames());
   throw new FederationError('model-invalid', `"${model}" is neither a model of the zoo nor a folder.`, {
     field: '--model',
     expected: `${zooNames().join(', ')}, or a folder with model.json`,
     got: model,
-    next: 'Run "fedstill doctor" to see what the zoo has.',
+    next: `${near === undefined ? '' : `Did you mean ${near}? `}Run "fedstill doctor" to see what the zoo has.`,
   });
 }
 
@@ -204,8 +213,7 @@ async function readText(path: string, field: string): Promise<string> {
   try {
     return await readFile(path, 'utf8');
   } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code ?? 'unknown error';
-    throw new FederationError('file-unreadable', `${path} cannot be read (${code}).`, { field, expected: 'a file that can be read', got: code, next: 'Check the path and its permissions.', cause });
+    throw new FederationError('file-unreadable', `The file ${path} cannot be read.`, { field, expected: 'a file that can be read', got: readFailure(cause), next: 'Check the path and its permissions.', cause });
   }
 }
 
@@ -214,20 +222,27 @@ function withoutSecrets(args: readonly string[]): string[] {
   return args.map((arg, i) => (args[i - 1] === '--token' ? 'TOKEN' : arg.startsWith('--token=') ? '--token=TOKEN' : arg));
 }
 
-/** A refusal of the policy names the option that would change it. */
-function withRemedy(error: unknown, { allow }: JoinOptions): unknown {
-  if (!(error instanceof FederationError) || error.fault !== 'refused') return error;
-  const remedies: Readonly<Record<string, string>> = {
-    allowedMechanisms: `If you accept that, add: --allow ${[...allow, error.got ?? 'none'].join(' ')}`,
-    allowClear: 'If you accept that, add: --allow none',
-    minCohort: `If you accept that, add: --min-cohort ${/\d+/.exec(error.got ?? '')?.[0] ?? 1}`,
-    maxRounds: 'If you accept more, raise --max-rounds',
-    maxEpsilon: error.got === 'Infinity' ? 'If you accept that, add: --max-epsilon infinity' : 'If you accept a higher privacy loss, raise --max-epsilon',
+/** A refusal names the option that would change it. */
+function withRemedy(error: unknown, { allow, token, tokenFile, state }: JoinOptions): unknown {
+  if (!(error instanceof FederationError)) return error;
+  const { code, field, expected, got } = error;
+  const changed = (changes: ProblemInit) => new FederationError(code, error.message, { ...present('field', field), ...present('expected', expected), ...present('got', got), ...present('next', error.next), ...changes, cause: error });
+  if (code === 'token-refused') {
+    const isGiven = token !== undefined || tokenFile !== undefined || (process.env['FEDSTILL_JOIN_TOKEN'] ?? '') !== '';
+    return changed({ field: tokenFile === undefined ? '--token' : '--token-file', expected: 'the join token of this task', got: isGiven ? 'another text' : 'nothing', next: 'Ask the coordinator\'s operator for the token, and name a file that holds it: --token-file FILE' });
+  }
+  if (code === 'fingerprint-mismatch') return changed({ field: 'URL' });
+  if (code === 'state-locked') return changed({ next: `${error.next ?? ''} Each client needs a state folder of its own: --state (now ${state}).` });
+  if (error.fault !== 'refused') return error;
+  const remedies: Readonly<Record<string, readonly [option: string, remedy: string]>> = {
+    allowedMechanisms: ['--allow', `If you accept that, add: --allow ${[...allow, got ?? 'none'].join(' ')}`],
+    allowClear: ['--allow', 'If you accept that, add: --allow none'],
+    minCohort: ['--min-cohort', `If you accept that, add: --min-cohort ${/\d+/.exec(got ?? '')?.[0] ?? 1}`],
+    maxRounds: ['--max-rounds', 'If you accept more, raise --max-rounds'],
+    maxEpsilon: ['--max-epsilon', got === 'Infinity' ? 'If you accept that, add: --max-epsilon infinity' : 'If you accept a higher privacy loss, raise --max-epsilon'],
   };
-  const remedy = remedies[error.field ?? ''];
-  if (remedy === undefined) return error;
-  const { field, expected, got } = error;
-  return new FederationError(error.code, error.message, { ...present('field', field), ...present('expected', expected), ...present('got', got), next: `${remedy}. Otherwise stay out of this task.`, cause: error });
+  const [option, remedy] = remedies[field ?? ''] ?? [];
+  return option === undefined ? error : changed({ field: option, next: `${remedy}. Otherwise stay out of this task.` });
 }
 
 // --- lines ---

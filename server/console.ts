@@ -29,7 +29,7 @@ export function startBlock(facts: StartFacts): string {
     ['clients run', join],
     ...(privacy.mechanism === 'none' ? ([['', 'adding --allow none if they accept that their predictions are sent without noise']] as [string, string][]) : []),
     ...(tokenFile === undefined ? [] : ([['join token', `in ${tokenFile}: give it to each client over a private channel`]] as [string, string][])),
-    ['trust mode', `${privacy.trustMode}: ${trustModeMeaning(privacy.trustMode)}`],
+    ['trust mode', `${privacy.trustMode}: ${trustModeMeaning(privacy.trustMode, privacy.mechanism !== 'none')}`],
     ['noise', noiseMeaning(config)],
     ['run folder', `${facts.runDirectory} (health and metrics: ${facts.origin}/readyz, /metrics)`],
   ];
@@ -37,10 +37,15 @@ export function startBlock(facts: StartFacts): string {
   return rows.map(([label, text]) => `${label.padEnd(width)}  ${text}`).join('\n');
 }
 
-function trustModeMeaning(mode: TaskConfig['privacy']['trustMode']): string {
+/** What a finished run leaves that somebody wants. */
+export function resultLines({ teacher }: TaskConfig, runDirectory: string): string[] {
+  return [...(teacher.kind === 'consensus' ? [] : [`teacher model:     ${runDirectory}/models/teacher (TF.js LayersModel)`]), `privacy statement: ${runDirectory}/privacy.txt`];
+}
+
+function trustModeMeaning(mode: TaskConfig['privacy']['trustMode'], isNoised: boolean): string {
   switch (mode) {
     case 'sealed':
-      return 'only this coordinator can open contributions, and it sees each client\'s predictions one by one, with the noise below';
+      return 'only this coordinator can open contributions, and it sees each client\'s predictions one by one, ' + (isNoised ? 'with the noise below' : 'WITHOUT NOISE');
     case 'clear':
       return 'this coordinator sees each client\'s predictions; a baseline that claims NO PRIVACY';
     case 'secure-aggregation':

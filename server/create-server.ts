@@ -74,7 +74,6 @@ export function createServer(options: ServerOptions): FederationServer {
   server.removeAllListeners('request');
   server.on('request', answer);
   refuseOtherTraffic(server, metrics);
-  server.on('error', (error) => logger.error({ err: error }, 'the listening socket failed'));
 
   const connections = new Set<Socket>();
   server.on('connection', (socket: Socket) => {
@@ -86,6 +85,7 @@ export function createServer(options: ServerOptions): FederationServer {
   return {
     async listen({ host, port }) {
       await listening(server, host, port);
+      server.on('error', (error) => logger.error({ err: error }, 'the listening socket failed')); // later; before, the caller is told
       const bound = server.address() as AddressInfo;
       return { origin: formatOrigin(tls === undefined ? 'http' : 'https', host, bound.port), port: bound.port };
     },
@@ -169,7 +169,7 @@ function listening(server: HttpServer | HttpsServer, host: string, port: number)
 
 function listenError(error: Error, host: string, port: number): Error {
   const code = isErrno(error) ? error.code : undefined;
-  const fail = (message: string, next: string) => new FederationError('port-unavailable', message, { field: `${host}:${port}`, got: code ?? error.message, next, cause: error });
+  const fail = (message: string, next: string) => new FederationError('port-unavailable', message, { field: `${host}:${port}`, expected: 'an address and port of this machine that are free', got: code ?? error.message, next, cause: error });
   switch (code) {
     case 'EADDRINUSE':
       return fail(`Port ${port} is in use on ${host}.`, `Stop what uses it (ss -ltnp 'sport = :${port}' shows it), or choose another with --port; 0 takes a free one.`);

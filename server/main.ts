@@ -10,12 +10,12 @@ import { exitStatus, FederationError } from '../shared/errors.ts';
 import { createJsonLogger, logLevels } from '../shared/node/json-logger.ts';
 import { readRunManifest, writeRunManifest } from '../shared/node/run-folder.ts';
 import { systemClock } from '../shared/node/system-clock.ts';
-import { formatCommand, printJson, printLine } from '../shared/node/terminal.ts';
+import { formatCommand, printJson, printLine, readFailure } from '../shared/node/terminal.ts';
 import { sleep } from '../shared/ports/clock.ts';
 import type { RunEvent } from '../shared/ports/event-sink.ts';
 import { formatJoinUrl } from '../shared/protocol/identity.ts';
 import type { FinishReason } from '../shared/protocol/messages.ts';
-import { ProgressLines, startBlock } from './console.ts';
+import { ProgressLines, resultLines, startBlock } from './console.ts';
 import { openRun, type OpenRun } from './coordinator/open-run.ts';
 import { createServer, type FederationServer } from './create-server.ts';
 import { defaultServerLimits } from './server-limits.ts';
@@ -71,7 +71,9 @@ export function serveCommand(): Command {
 export async function serve(given: Readonly<Record<string, unknown>>): Promise<void> {
   const options = parseOptions(given);
   const logger = createJsonLogger({ level: options.logLevel });
-  const runDirectory = options.run ?? join('runs', await readTaskName(options.task));
+  // Also where the run folder is named: mistakes in the file are told before anything is made.
+  const taskName = options.task === undefined && options.run !== undefined ? undefined : await readTaskName(options.task);
+  const runDirectory = options.run ?? join('runs', taskName!);
   const { task: _task, run: _run, json: _json, ...kept } = options;
   const serveOptions = Object.fromEntries(Object.entries(kept).filter((entry): entry is [string, string | number] => entry[1] !== undefined));
 
@@ -105,6 +107,7 @@ export async function serve(given: Readonly<Record<string, unknown>>): Promise<v
     if (reason === undefined) return;
     await run.conclude(reason);
     process.exitCode = exitStatusFor(reason);
+    if (!options.json) for (const line of resultLines(run.config, runDirectory)) printLine(line);
     await untilEveryoneHasLeft(run, options.linger, stop.signal);
   } finally {
     await run?.coordinator.close();
@@ -154,12 +157,12 @@ function integer(lowest: number, highest: number): (text: string) => number {
 }
 
 async function readTaskName(taskFile: string | undefined): Promise<string> {
-  if (taskFile === undefined) throw new FederationError('usage-invalid', 'There is neither a task nor a run.', { field: '--task', expected: 'a task file', next: 'Run: fedstill serve --task task.yaml' });
+  if (taskFile === undefined) throw new FederationError('usage-invalid', 'There is neither a task nor a run.', { field: '--task', expected: 'a task file', got: 'nothing', next: 'Run: fedstill serve --task task.yaml' });
   let text: string;
   try {
     text = await readFile(taskFile, 'utf8');
   } catch (cause) {
-    throw new FederationError('file-unreadable', `The task file ${taskFile} cannot be read.`, { field: '--task', expected: 'a readable YAML file', next: 'docs/task.md has an example.', cause });
+    throw new FederationError('file-unreadable', `The task file ${taskFile} cannot be read.`, { field: '--task', expected: 'a readable YAML file', got: readFailure(cause), next: 'Check the path; docs/task.md has an example of such a file.', cause });
   }
   return parseTaskConfig(text, taskFile).task;
 }

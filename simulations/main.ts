@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { exitStatus } from '../shared/errors.ts';
 import { printError, exitStatusOf } from '../shared/node/terminal.ts';
 import { packageVersion } from '../shared/node/version.ts';
+import { usageError } from './commands/usage-error.ts';
 
 const subcommands: Readonly<Record<string, () => Promise<Command>>> = {
   demo: async () => (await import('./commands/demo.ts')).demoCommand(),
@@ -24,7 +25,16 @@ async function main(args: readonly string[]): Promise<void> {
     .addHelpText('after', '\nExit status: 0 done, 1 internal error, 2 bad input, 3 refused by a privacy policy or budget, 4 quorum or peer failure.\nStart with: npm start');
   const wanted = args[0] !== undefined && Object.hasOwn(subcommands, args[0]) ? [args[0]] : Object.keys(subcommands);
   for (const name of wanted) program.addCommand(await subcommands[name]!());
-  for (const command of [program, ...program.commands, ...program.commands.flatMap((child) => child.commands)]) command.exitOverride().showHelpAfterError('(add --help for the options)');
+  for (const command of [program, ...program.commands, ...program.commands.flatMap((child) => child.commands)]) {
+    command.configureOutput({ outputError: () => undefined }); // said below, in our own form
+    command.exitOverride((error) => {
+      throw error.exitCode === 0 || error.code === 'commander.help' ? error : usageError(error, command, args);
+    });
+  }
+  if (args.length === 0) {
+    program.outputHelp();
+    return;
+  }
   await program.parseAsync([...args], { from: 'user' });
 }
 
@@ -32,7 +42,7 @@ try {
   await main(process.argv.slice(2));
 } catch (error) {
   if (error instanceof CommanderError) {
-    // Commander has printed what is wrong; help and version are no errors.
+    // Help, or the version: asked for, or instead of a subcommand that is missing.
     process.exitCode = error.exitCode === 0 ? 0 : exitStatus.badInput;
   } else {
     printError(error, { json: process.argv.includes('--json') });

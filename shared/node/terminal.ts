@@ -52,6 +52,13 @@ function errorRecord(error: unknown): object {
   return { error: message, code, field, expected, got, next, exitStatus: error.exitStatus };
 }
 
+/** Why a file could not be read, in words for the usual reasons. */
+export function readFailure(error: unknown): string {
+  const code = (error as NodeJS.ErrnoException | undefined)?.code;
+  const words: Readonly<Record<string, string>> = { ENOENT: 'no such file', EISDIR: 'a folder', EACCES: 'no permission to read it', EPERM: 'no permission to read it', ENOTDIR: 'a path through something that is no folder' };
+  return words[code ?? ''] ?? code ?? String(error);
+}
+
 /** One line on standard output. */
 export function printLine(text: string, stream: LineStream = process.stdout): void {
   stream.write(`${text}\n`);

@@ -81,9 +81,9 @@ export function dataCommand(): Command {
       const offset = Number(options.offset);
       const seed = Number(options.seed);
       const exampleShape = options.shape.split(',').map(Number);
-      if (!Number.isInteger(offset) || offset < 0) throw new FederationError('usage-invalid', 'The offset is not usable.', { field: '--offset', expected: 'a whole number of at least 0', got: options.offset });
-      if (!Number.isInteger(seed) || seed < 0 || seed > 0xffff_ffff) throw new FederationError('usage-invalid', 'The seed is not usable.', { field: '--seed', expected: 'a whole number from 0 to 4294967295', got: options.seed });
-      if (!exampleShape.every((side) => Number.isInteger(side) && side > 0)) throw new FederationError('usage-invalid', 'The shape is not usable.', { field: '--shape', expected: 'sides like 28,28,1', got: options.shape });
+      if (!Number.isInteger(offset) || offset < 0) throw new FederationError('usage-invalid', 'The offset is not usable.', { field: '--offset', expected: 'a whole number of at least 0', got: options.offset, next: 'All options: fedstill data split --help' });
+      if (!Number.isInteger(seed) || seed < 0 || seed > 0xffff_ffff) throw new FederationError('usage-invalid', 'The seed is not usable.', { field: '--seed', expected: 'a whole number from 0 to 4294967295', got: options.seed, next: 'All options: fedstill data split --help' });
+      if (!exampleShape.every((side) => Number.isInteger(side) && side > 0)) throw new FederationError('usage-invalid', 'The shape is not usable.', { field: '--shape', expected: 'sides like 28,28,1', got: options.shape, next: 'All options: fedstill data split --help' });
       const parsed = parseDataArgument(source);
       const selected: DataSource = parsed.source === 'synthetic' ? { ...parsed, ...(options.size === undefined ? {} : { size: options.size }) } : { ...parsed, offset, ...(options.size === undefined ? {} : { size: options.size }) };
       const { examples, labels } = await loadDataSource(selected, { baseDir: process.cwd(), exampleShape, numClasses: options.numClasses, needLabels: true });

@@ -1,5 +1,6 @@
 /** `fedstill resume`: goes on with a run that was stopped or killed. */
 import { Command } from 'commander';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { EnginePreference } from '../../shared/compute/select-engine.ts';
 import { FederationError, unreachable } from '../../shared/errors.ts';
@@ -13,7 +14,7 @@ export function resumeCommand(): Command {
     .action(async (directory: string, options: { json: boolean }) => {
       const manifest = await readRunManifest(directory);
       if (manifest === undefined) {
-        throw new FederationError('file-unreadable', `${directory} is not the folder of a run.`, { field: 'run', expected: 'a folder with run.json', next: 'See `fedstill ls`.' });
+        throw new FederationError('file-unreadable', `${directory} is not the folder of a run.`, { field: 'run', expected: 'a folder with run.json', got: existsSync(directory) ? 'a folder or file without one' : 'nothing at this path', next: 'List the runs with: fedstill ls' });
       }
       await resume(directory, manifest, options.json);
     });
