@@ -270,7 +270,7 @@ describe('with a coordinator', () => {
     await modest.ended;
   });
 
-  it('says that the disk is full, and loses nothing that it confirmed', { timeout: 180_000 }, async (context) => {
+  it('says that the disk is full, and goes on when there is room again', { timeout: 180_000 }, async (context) => {
     const disk = smallDisk();
     if (disk === undefined) context.skip('no small disk: mounting a tmpfs is not permitted here');
     const full = (more: Partial<Refusal> = {}): Refusal => ({ status: 1, code: 'disk-full', without: ['expected', 'got'], says: /[Ff]ree some space/, ...more });
@@ -287,10 +287,15 @@ describe('with a coordinator', () => {
     await disk!.leave(56 * 1024);
     const server = run(['serve', '--task', 'open.yaml', '--run', join(disk!.path, 'run'), '--port', '0']);
     const url = await until(server, 'its join URL', () => /http:\S+\/join\/[a-z2-7]{26}/.exec(server.out())?.[0]);
-    for (const n of [1, 2]) run(['join', url, '--data', `synthetic:20:${n}`, '--allow', 'none', '--state', `full-${n}`]);
+    const clients = [1, 2].map((n) => run(['join', url, '--data', `synthetic:20:${n}`, '--allow', 'none', '--state', `full-${n}`]));
     await until(server, 'its end', () => (server.isRunning() ? undefined : true), 120_000);
     expect(await server.ended).toBe(1);
     expect(server.err()).toMatch(/^ {2}code: +disk-full$/m);
+    await disk!.leave(size);
+    const resumed = run(['resume', join(disk!.path, 'run')]);
+    expect(await resumed.ended, resumed.err()).toBe(0);
+    expect(resumed.out()).toMatch(/2 of 2 contributions/);
+    for (const client of clients) expect(await client.ended, client.err()).toBe(0);
   });
 
   it('gives up on a coordinator that is not there', { timeout: 180_000 }, async () => {
@@ -299,6 +304,9 @@ describe('with a coordinator', () => {
     shown.push(alone.err());
   });
 });
+
+/** Of the small disk, in bytes. */
+const size = 1024 * 1024;
 
 interface SmallDisk {
   readonly path: string;
@@ -309,7 +317,6 @@ interface SmallDisk {
 /** A tmpfs of a megabyte; `undefined` where mounting is not permitted. */
 function smallDisk(): SmallDisk | undefined {
   const path = at('small-disk');
-  const size = 1024 * 1024;
   try {
     execFileSync('mkdir', ['-p', path]);
     execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'fedstill-test', path], { stdio: 'ignore' });
