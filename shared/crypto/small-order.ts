@@ -2,7 +2,7 @@
  * Public keys that give every partner the same, known secret, or a signature that fits everything: points whose order divides 8. An encoding is
  * listed with and without the redundant top bit, and in its forms not below p = 2^255 - 19.
  */
-import { toHex } from '../types/bytes.ts';
+import { fromHex, toHex } from '../types/bytes.ts';
 
 /** Ed25519: y coordinates, little-endian, without the sign bit (as in `signature.ts`). */
 const edwards: ReadonlySet<string> = new Set([
@@ -26,7 +26,14 @@ const montgomery: ReadonlySet<string> = new Set([
   'eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
 ]);
 
+/** The first six bytes: enough to tell almost every key apart from those in a list, without writing it as text. */
+export function keyPrefix(key: Uint8Array): number {
+  return key[0]! + key[1]! * 2 ** 8 + key[2]! * 2 ** 16 + key[3]! * 2 ** 24 + key[4]! * 2 ** 32 + key[5]! * 2 ** 40;
+}
+const prefixes: ReadonlySet<number> = new Set([...edwards, ...montgomery].map((text) => keyPrefix(fromHex(text)!)));
+
 function isListed(list: ReadonlySet<string>, key: Uint8Array): boolean {
+  if (!prefixes.has(keyPrefix(key))) return false;
   const coordinate = Uint8Array.from(key);
   coordinate[31]! &= 0x7f;
   return list.has(toHex(coordinate));

@@ -185,7 +185,16 @@ export function decodeRoster(bytes: Uint8Array, context: RoundContext): Advert[]
   const reader = new Reader('roster', bytes, context, HEADER_BYTES + 4);
   const count = reader.count(MAX_COHORT);
   reader.expectLeft(count * ADVERT_BYTES);
-  const adverts = Array.from({ length: count }, () => decodeAdvert(reader.take(ADVERT_BYTES), context));
+  // One copy for all, and views of it: a roster has thousands of adverts.
+  const all = reader.take(count * ADVERT_BYTES);
+  const expected = header('advert', context);
+  const adverts = Array.from({ length: count }, (_, i): Advert => {
+    const advert = all.subarray(i * ADVERT_BYTES, (i + 1) * ADVERT_BYTES);
+    const part = (index: number) => advert.subarray(HEADER_BYTES + 32 * index, HEADER_BYTES + 32 * (index + 1));
+    // The slow way says what is wrong.
+    if (!equalBytes(advert.subarray(0, HEADER_BYTES), expected)) return decodeAdvert(advert, context);
+    return { identity: part(0), channelKey: part(1), maskKey: part(2), commitment: part(3), bytes: advert };
+  });
   adverts.forEach((advert, i) => {
     if (i > 0 && !isBefore(adverts[i - 1]!.identity, advert.identity)) throw malformed('roster', 'adverts with distinct identities, ascending', `a wrong order at advert ${i}`);
   });

@@ -1,8 +1,8 @@
 /** The clients of one round, in an order and on a graph that everybody derives alike. */
 import type { CryptoProvider } from '../crypto/provider.ts';
-import { isLowOrderKey } from '../crypto/small-order.ts';
+import { isLowOrderKey, keyPrefix } from '../crypto/small-order.ts';
 import { FederationError } from '../errors.ts';
-import { equalBytes, toHex } from '../types/bytes.ts';
+import { equalBytes } from '../types/bytes.ts';
 import { isBefore, type KeyContext } from './key-derivation.ts';
 import type { Advert } from './messages.ts';
 import { checkCohort, type RoundContext } from './parameters.ts';
@@ -22,14 +22,16 @@ export interface Roster {
  */
 export function rosterOf(context: RoundContext, adverts: readonly Advert[], crypto: CryptoProvider): Roster {
   checkCohort(adverts.length, context.parameters);
-  const keys = new Set<string>();
+  const keys = new Map<number, Uint8Array[]>();
   for (const { channelKey, maskKey } of adverts) {
     for (const key of [channelKey, maskKey]) {
       if (isLowOrderKey(key)) throw new FederationError('value-out-of-range', 'A client advertised a key of low order.', { field: 'advert' });
-      keys.add(toHex(key));
+      const alike = keys.get(keyPrefix(key));
+      if (alike === undefined) keys.set(keyPrefix(key), [key]);
+      else if (alike.some((other) => equalBytes(other, key))) throw new FederationError('value-out-of-range', 'Two adverts have a key in common.', { field: 'advert', next: 'Make fresh keys for every round.' });
+      else alike.push(key);
     }
   }
-  if (keys.size !== 2 * adverts.length) throw new FederationError('value-out-of-range', 'Two adverts have a key in common.', { field: 'advert', next: 'Make fresh keys for every round.' });
   const rosterRoot = rosterRootOf(context.manifestHash, adverts, crypto);
   const { minSurvivors, maxCorrupt } = context.parameters;
   const graph = shareGraph({ clients: adverts.length, minSurvivors, maxCorrupt }, context.manifestHash, rosterRoot, crypto);

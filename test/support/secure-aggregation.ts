@@ -1,5 +1,5 @@
 /** A whole round in memory, with clients that vanish before a stage's message, and hooks for a coordinator that lies. */
-import { generateIdentity, type IdentityKeys } from '../../shared/crypto/signature.ts';
+import { generateIdentity } from '../../shared/crypto/signature.ts';
 import type { CryptoProvider } from '../../shared/crypto/provider.ts';
 import { nodeCrypto } from '../../shared/node/node-crypto.ts';
 import type { RandomSource } from '../../shared/ports/random-source.ts';
@@ -7,6 +7,7 @@ import * as aggregator from '../../shared/secure-aggregation/aggregator.ts';
 import type { RoundContext, SecureAggregationParameters } from '../../shared/secure-aggregation/parameters.ts';
 import * as participant from '../../shared/secure-aggregation/participant.ts';
 import { InsecureSeededRandom } from '../../simulations/insecure-seeded-random.ts';
+import { insecureFakeCrypto } from './insecure-fake-crypto.ts';
 
 export interface Client {
   readonly tools: participant.ParticipantTools;
@@ -45,11 +46,12 @@ export function contextFor(options: RoundOptions, manifestByte = 7): RoundContex
 
 export const lenient = { minHonest: 1, lastRound: 0 } as const;
 
-export function makeClients(options: RoundOptions, identities?: readonly IdentityKeys[]): Client[] {
+export function makeClients(options: RoundOptions): Client[] {
   const crypto = options.crypto ?? nodeCrypto;
   return Array.from({ length: options.clients }, (_, i) => {
     const random: RandomSource = new InsecureSeededRandom(((options.seed ?? 1) * 100_003 + i) >>> 0);
-    const identity = identities?.[i] ?? generateIdentity(random);
+    // Anyone can sign with the fake: its identities need no real keys, which take milliseconds each.
+    const identity = crypto === insecureFakeCrypto ? { publicKey: random.bytes(32), secretKey: random.bytes(64) } : generateIdentity(random);
     return { tools: { identity, random, crypto }, state: undefined };
   });
 }

@@ -13,7 +13,7 @@ import { completeThreshold, neighborsOf, shareGraph } from '../../../shared/secu
 import { equalBytes } from '../../../shared/types/bytes.ts';
 import { InsecureSeededRandom } from '../../../simulations/insecure-seeded-random.ts';
 import { insecureFakeCrypto } from '../../support/insecure-fake-crypto.ts';
-import { contextFor, fixedHash, inputOf, lenient, makeClients, plainSum, runRound, type Client, type RoundOptions, type RoundRecord } from '../../support/secure-aggregation.ts';
+import { contextFor, fixedHash, inputOf, lenient, plainSum, runRound, type Client, type RoundOptions, type RoundRecord } from '../../support/secure-aggregation.ts';
 
 /** t = 5 of 6: 2t > 6 + 2. */
 const options: RoundOptions = { clients: 6, minSurvivors: 5, maxCorrupt: 2 };
