@@ -127,10 +127,11 @@ async function readShards(group: { readonly paths: readonly string[]; readonly w
   const expected = group.weights.reduce((bytes, weight) => bytes + weightBytes(weight, file), 0);
   const shards: Uint8Array[] = [];
   let length = 0;
-  for (const path of group.paths) {
-    // A model names files beside itself, never elsewhere on the machine.
+  for (const named of group.paths) {
+    // A model names files beside itself, never elsewhere on the machine; browsers write them as `./NAME`.
+    const path = named.replace(/^\.\//, '');
     if (basename(path) !== path || path === '.' || path === '..' || path.includes('\\')) {
-      throw new FederationError('model-invalid', `The model ${file} names a weight file outside its folder.`, { field: 'weightsManifest.paths', expected: 'plain file names', got: path });
+      throw new FederationError('model-invalid', `The model ${file} names a weight file outside its folder.`, { field: 'weightsManifest.paths', expected: 'plain file names', got: named, next: 'Put the weight files beside model.json.' });
     }
     const shard = await readBounded(join(dirname(file), path), expected - length);
     shards.push(shard);

@@ -68,6 +68,12 @@ describe('LayersModel files', () => {
     expect(await readLayersModel(folder)).toEqual(saved);
   });
 
+  it('finds weights that a browser has named ./NAME', async () => {
+    await writeLayersModel(folder, saved);
+    await editModelJson((json) => (json.weightsManifest[0]!.paths = ['./weights.bin']));
+    expect(await readLayersModel(folder)).toEqual(saved);
+  });
+
   it('says what is unreadable: no folder, a missing shard', async () => {
     await expect(readLayersModel(join(folder, 'nowhere'))).rejects.toEqual(problem('file-unreadable'));
     await writeLayersModel(folder, saved);
