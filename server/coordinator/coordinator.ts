@@ -206,8 +206,11 @@ export class Coordinator implements CoordinatorEndpoint {
   disconnected(connection: ClientConnection): void {
     const client = this.#sessions.disconnected(connection);
     if (client === undefined || this.#closed) return;
-    if (this.#state.members[client] !== undefined) this.#expectBack(client); // it has not left
-    this.#emit('client-lost', { client });
+    if (this.#state.members[client] !== undefined) {
+      // It has not left.
+      this.#expectBack(client);
+      this.#emit('client-lost', { client });
+    }
     this.#inBackground(this.#dispatch({ type: 'client-disconnected', client, at: this.#now() }));
   }
 
