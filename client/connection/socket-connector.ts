@@ -34,10 +34,13 @@ export function socketConnector(options: SocketConnectorOptions): Connector {
           reject(closed());
           return;
         }
-        const socket = io(options.origin, { ...transportOptions(options), timeout: options.connectTimeoutMs ?? 10_000 });
+        const timeoutMs = options.connectTimeoutMs ?? 10_000;
+        const socket = io(options.origin, { ...transportOptions(options), timeout: timeoutMs });
         const settle = (action: () => void) => {
+          clearTimeout(deadline);
           signal?.removeEventListener('abort', onAbort);
           socket.off('connect').off('connect_error');
+          socket.io.off('close', onLost);
           action();
         };
         const fail = (error: FederationError) =>
@@ -46,6 +49,10 @@ export function socketConnector(options: SocketConnectorOptions): Connector {
             reject(error);
           });
         const onAbort = () => fail(closed());
+        // A coordinator that goes away, or falls silent, between the WebSocket and the answer to CONNECT: Socket.IO tells the socket nothing of it.
+        const onLost = () => fail(closed());
+        socket.io.on('close', onLost);
+        const deadline = setTimeout(() => fail(connectionError(url, new Error('timeout'))), 2 * timeoutMs);
         signal?.addEventListener('abort', onAbort, { once: true });
         // The connection listens before anything can arrive.
         const connection = new SocketConnection(socket, url, options);
