@@ -152,7 +152,8 @@ export class Federation {
   }
 }
 
-interface Life {
+/** A process with all its restarts. */
+export interface Life {
   /** How the last process ended. */
   readonly end: End;
   readonly kills: number;
