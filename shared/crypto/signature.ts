@@ -5,7 +5,7 @@
  */
 import nacl from 'tweetnacl';
 import type { RandomSource } from '../ports/random-source.ts';
-import { toHex } from '../types/bytes.ts';
+import { isSmallOrderPoint } from './small-order.ts';
 
 export interface IdentityKeys {
   /** 32 bytes. */
@@ -46,25 +46,8 @@ function isCanonicalScalar(scalar: Uint8Array): boolean {
   return false;
 }
 
-/** The y coordinates, little-endian hexadecimal without the sign bit, of the points whose order divides 8: 0, 1, p - 1, the two of order 8, and 0 and 1 again as p and p + 1. */
-const smallOrderEncodings: ReadonlySet<string> = new Set([
-  '0000000000000000000000000000000000000000000000000000000000000000',
-  '0100000000000000000000000000000000000000000000000000000000000000',
-  'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-  '26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05',
-  'c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a',
-  'edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-  'eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-]);
-
-function isSmallOrder(publicKey: Uint8Array): boolean {
-  const y = Uint8Array.from(publicKey);
-  y[31]! &= 0x7f;
-  return smallOrderEncodings.has(toHex(y));
-}
-
 /** False for a wrong signature, a malleated one, a public key of small order, or lengths that don't fit; never throws. */
 export function verifySignature(message: Uint8Array, signature: Uint8Array, publicKey: Uint8Array): boolean {
-  if (signature.length !== 64 || publicKey.length !== 32 || !isCanonicalScalar(signature.subarray(32)) || isSmallOrder(publicKey)) return false;
+  if (signature.length !== 64 || publicKey.length !== 32 || !isCanonicalScalar(signature.subarray(32)) || isSmallOrderPoint(publicKey)) return false;
   return nacl.sign.detached.verify(message, signature, publicKey);
 }

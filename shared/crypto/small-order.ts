@@ -4,7 +4,7 @@
  */
 import { fromHex, toHex } from '../types/bytes.ts';
 
-/** Ed25519: y coordinates, little-endian, without the sign bit (as in `signature.ts`). */
+/** Ed25519: y coordinates, little-endian, without the sign bit: 0, 1, p - 1, the two of order 8, and 0 and 1 again as p and p + 1. */
 const edwards: ReadonlySet<string> = new Set([
   '0000000000000000000000000000000000000000000000000000000000000000',
   '0100000000000000000000000000000000000000000000000000000000000000',
