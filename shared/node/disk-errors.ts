@@ -23,6 +23,8 @@ export function diskError(error: unknown, path: string): unknown {
     case 'EPERM':
     case 'EROFS':
       return new FederationError('file-unreadable', 'A file or folder may not be read or written.', { field: path, got: code, next: 'Check who owns it and that its disk is writable, or choose another folder.', cause: error });
+    case 'ENOENT':
+      return new FederationError('file-unreadable', 'A folder is not there.', { field: path, got: code, next: 'Make it, or choose another folder.', cause: error });
     case 'ENOTDIR':
     case 'EISDIR':
     case 'EEXIST':

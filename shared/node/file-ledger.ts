@@ -10,9 +10,7 @@
  *
  * Assumes a local file system with working fsync and exclusive create; not one shared between machines.
  */
-import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
-import { hostname } from 'node:os';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { FederationError } from '../errors.ts';
@@ -24,6 +22,7 @@ import type { LedgerEntry, ReleaseCharge } from '../privacy/ledger.ts';
 import { GENESIS_HASH, formatEntry, nextEntry, spent, verifyLedger } from '../privacy/ledger.ts';
 import type { Digest } from '../types/ids.ts';
 import type { Delta, Epsilon } from '../types/units.ts';
+import { acquireProcessLock, type ProcessLock } from './process-lock.ts';
 
 const PRIVATE_FILE_MODE = 0o600;
 
@@ -45,11 +44,11 @@ const AnchorSchema = z.strictObject({ sequence: z.int().min(0), hash: z.string()
  */
 export async function openFileLedger(path: string, options: FileLedgerOptions = {}): Promise<FileLedger> {
   const anchorPath = options.anchorPath ?? `${path}.anchor`;
-  const lock = acquireLock(`${path}.lock`);
+  const lock = await acquireProcessLock(`${path}.lock`, 'this privacy ledger');
   try {
     return guardDisk(path, () => FileLedger.open(path, anchorPath, lock, options.logger ?? silentLogger));
   } catch (error) {
-    lock.release();
+    await lock.release();
     throw error;
   }
 }
@@ -59,7 +58,7 @@ export class FileLedger implements PrivacyLedger {
   readonly droppedBytes: number;
   readonly #path: string;
   readonly #anchorPath: string;
-  readonly #lock: Lock;
+  readonly #lock: ProcessLock;
   readonly #file: number;
   readonly #entries: LedgerEntry[];
   /** Length of the valid file, in bytes. */
@@ -67,7 +66,7 @@ export class FileLedger implements PrivacyLedger {
   #anchor: Anchor;
   #state: 'open' | 'broken' | 'closed' = 'open';
 
-  private constructor(init: { path: string; anchorPath: string; lock: Lock; file: number; entries: readonly LedgerEntry[]; length: number; anchor: Anchor; droppedBytes: number }) {
+  private constructor(init: { path: string; anchorPath: string; lock: ProcessLock; file: number; entries: readonly LedgerEntry[]; length: number; anchor: Anchor; droppedBytes: number }) {
     this.#path = init.path;
     this.#anchorPath = init.anchorPath;
     this.#lock = init.lock;
@@ -79,7 +78,7 @@ export class FileLedger implements PrivacyLedger {
   }
 
   /** Use `openFileLedger`, which holds the lock. */
-  static open(path: string, anchorPath: string, lock: Lock, logger: Logger): FileLedger {
+  static open(path: string, anchorPath: string, lock: ProcessLock, logger: Logger): FileLedger {
     const anchor = readOrCreateAnchor(path, anchorPath);
     const isNew = !fs.existsSync(path);
     const file = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_APPEND | fs.constants.O_CREAT, PRIVATE_FILE_MODE);
@@ -129,7 +128,7 @@ export class FileLedger implements PrivacyLedger {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
     fs.closeSync(this.#file);
-    this.#lock.release();
+    await this.#lock.release();
   }
 
   #append(entry: LedgerEntry): void {
@@ -235,105 +234,6 @@ function syncDirectoryOf(path: string): void {
     fs.fsyncSync(directory);
   } finally {
     fs.closeSync(directory);
-  }
-}
-
-interface Lock {
-  isHeld(): boolean;
-  release(): void;
-}
-
-const LockOwnerSchema = z.object({ pid: z.int().min(1), host: z.string(), started: z.string(), token: z.string() });
-type LockOwner = z.infer<typeof LockOwnerSchema>;
-
-function acquireLock(lockPath: string): Lock {
-  const owner: LockOwner = { pid: process.pid, host: hostname(), started: processStart(process.pid), token: randomBytes(16).toString('hex') };
-  guardDisk(lockPath, () => {
-    if (createExclusively(lockPath, owner)) return;
-    takeOver(lockPath, owner);
-  });
-  const isHeld = () => readOwner(lockPath)?.token === owner.token;
-  return {
-    isHeld,
-    release() {
-      if (isHeld()) fs.rmSync(lockPath, { force: true });
-    },
-  };
-}
-
-/**
- * Replaces a dead process's lock: moves it aside, so that whoever dies in between leaves nothing in the way. When what was moved is the lock of a process
- * that was faster, it goes back.
- */
-function takeOver(lockPath: string, owner: LockOwner): void {
-  const holder = readOwner(lockPath);
-  if (holder !== undefined && isAlive(holder)) throw locked(lockPath, `process ${holder.pid} on ${holder.host} holds it`);
-  if (holder === undefined && fs.existsSync(lockPath)) throw locked(lockPath, 'the lock file names no process');
-  if (holder !== undefined) {
-    const aside = `${lockPath}.${owner.token}.dead`;
-    fs.renameSync(lockPath, aside);
-    const isDeadOne = readOwner(aside)?.token === holder.token;
-    if (!isDeadOne) fs.linkSync(aside, lockPath);
-    fs.rmSync(aside, { force: true });
-    if (!isDeadOne) throw locked(lockPath, 'another process was faster');
-  }
-  if (!createExclusively(lockPath, owner)) throw locked(lockPath, 'another process was faster');
-}
-
-function locked(lockPath: string, got: string): FederationError {
-  return new FederationError('state-locked', 'the privacy ledger is in use', {
-    field: lockPath,
-    expected: 'one process per ledger',
-    got,
-    next: `Stop the other client, or use another ledger. If no client runs, delete ${lockPath}.`,
-  });
-}
-
-/** Creates the file with its content in one step (link of a complete temporary file); false when it exists. */
-function createExclusively(path: string, owner: LockOwner): boolean {
-  const temporary = `${path}.${owner.token}`;
-  fs.writeFileSync(temporary, JSON.stringify(owner), { mode: PRIVATE_FILE_MODE });
-  try {
-    fs.linkSync(temporary, path);
-    return true;
-  } catch (error) {
-    if (isErrno(error) && error.code === 'EEXIST') return false;
-    throw error;
-  } finally {
-    fs.rmSync(temporary, { force: true });
-  }
-}
-
-function readOwner(lockPath: string): LockOwner | undefined {
-  try {
-    return LockOwnerSchema.parse(JSON.parse(fs.readFileSync(lockPath, 'utf8')));
-  } catch {
-    return undefined;
-  }
-}
-
-/** When in doubt: alive. */
-function isAlive(owner: LockOwner): boolean {
-  if (owner.host !== hostname()) return true;
-  try {
-    process.kill(owner.pid, 0);
-  } catch (error) {
-    return !(isErrno(error) && error.code === 'ESRCH');
-  }
-  // The same pid with another start time is another process (after a reboot, or in a restarted container, even our own pid).
-  const started = processStart(owner.pid);
-  return started === '' || owner.started === '' || started === owner.started;
-}
-
-/** Boot id and start time of a process, so that a reused pid is not taken for its predecessor; '' where /proc has none. */
-function processStart(pid: number): string {
-  try {
-    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
-    // Field 22, counted after the command name, which may hold spaces and parentheses (proc(5)).
-    const startTicks = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
-    return `${fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()}:${startTicks}`;
-  } catch {
-    return '';
   }
 }
 

@@ -4,6 +4,7 @@
  * until someone deletes the file.
  */
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { link, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { z } from 'zod';
@@ -11,6 +12,8 @@ import { FederationError } from '../errors.ts';
 import { guardDisk, isErrno, isMissing } from './disk-errors.ts';
 
 export interface ProcessLock {
+  /** Whether the lock file still names this holder; someone may have deleted it. */
+  isHeld(): boolean;
   /** Gives the lock back; does nothing when it is no longer ours. */
   release(): Promise<void>;
 }
@@ -21,47 +24,59 @@ type Owner = z.infer<typeof OwnerSchema>;
 /** Takes the lock, or throws `state-locked` naming who has it. `what` is what it protects, e.g. the run folder. */
 export async function acquireProcessLock(lockPath: string, what: string): Promise<ProcessLock> {
   const owner: Owner = { pid: process.pid, host: hostname(), started: await processStart(process.pid), token: randomBytes(16).toString('hex') };
-  await guardDisk(lockPath, async () => {
-    // Each turn either takes the lock, finds a live holder, or clears one dead holder away.
-    for (let attempt = 0; attempt < 5; attempt++) {
-      if (await createWhole(lockPath, owner)) return;
-      const holder = await readOwner(lockPath);
-      if (holder === 'missing') continue;
-      if (holder === 'damaged') throw locked(lockPath, what, 'a lock file that names no process', `If no other fedstill process runs, delete ${lockPath}.`);
-      if (await isAlive(holder)) throw locked(lockPath, what, `process ${holder.pid} on ${holder.host} has it`, nextFor(holder, lockPath));
-      await clearDead(lockPath, holder, owner);
-    }
-    throw locked(lockPath, what, 'several processes start at the same time', 'Start one of them.');
-  });
-  return {
-    async release() {
-      const holder = await readOwner(lockPath);
-      if (typeof holder === 'object' && holder.token === owner.token) await rm(lockPath, { force: true });
-    },
-  };
+  await guardDisk(lockPath, () => take(lockPath, what, owner));
+  return { isHeld: () => isNamedIn(lockPath, owner), release: () => giveBack(lockPath, owner) };
 }
 
 /**
- * Moves a dead holder's lock out of the way. Another process may have done so and taken the lock since it was read: then what was moved is that
- * lock, and goes back.
+ * A dead holder's lock is replaced, never removed: at no time is there none, which two could then create one after the other. Only who holds the lock's own
+ * lock may replace it, and only the holder that it saw dead. That second lock is short-lived, and is taken over in the same way.
  */
-async function clearDead(lockPath: string, dead: Owner, me: Owner): Promise<void> {
-  const aside = `${lockPath}.${me.token}`;
-  try {
-    await rename(lockPath, aside);
-  } catch (error) {
-    if (isMissing(error)) return;
-    throw error;
+async function take(lockPath: string, what: string, owner: Owner): Promise<void> {
+  // Each turn either takes the lock, finds a live holder, or finds that the lock has changed hands or was given back.
+  for (let attempt = 0; attempt < 5; attempt++) {
+    if (await createWhole(lockPath, owner)) return;
+    const holder = await readOwner(lockPath);
+    if (holder === 'missing') continue;
+    if (holder === 'damaged') throw locked(lockPath, what, 'a lock file that names no process', `If no other fedstill process runs, delete ${lockPath}.`);
+    if (await isAlive(holder)) throw locked(lockPath, what, `process ${holder.pid} on ${holder.host} has it`, nextFor(holder, lockPath));
+    if (await replaceDead(lockPath, holder, what, owner)) return;
   }
-  const moved = await readOwner(aside);
-  if (typeof moved !== 'object' || moved.token !== dead.token) await link(aside, lockPath).catch(() => undefined);
-  await rm(aside, { force: true });
+  throw locked(lockPath, what, 'several processes start at the same time', 'Start one of them.');
 }
+
+async function replaceDead(lockPath: string, dead: Owner, what: string, owner: Owner): Promise<boolean> {
+  const guardPath = `${lockPath}.takeover`;
+  await take(guardPath, what, owner);
+  try {
+    const holder = await readOwner(lockPath);
+    if (typeof holder !== 'object' || holder.token !== dead.token) return false;
+    const temporary = await writeWhole(lockPath, owner);
+    await rename(temporary, lockPath);
+    return true;
+  } finally {
+    await giveBack(guardPath, owner);
+  }
+}
+
+async function giveBack(lockPath: string, owner: Owner): Promise<void> {
+  const holder = await readOwner(lockPath);
+  if (typeof holder === 'object' && holder.token === owner.token) await rm(lockPath, { force: true });
+}
+
+function isNamedIn(lockPath: string, owner: Owner): boolean {
+  try {
+    return parseOwner(readFileSync(lockPath, 'utf8')).token === owner.token;
+  } catch {
+    return false;
+  }
+}
+
+const parseOwner = (text: string): Owner => OwnerSchema.parse(JSON.parse(text));
 
 /** Creates the file with its content in one step; false when there is one. */
 async function createWhole(path: string, owner: Owner): Promise<boolean> {
-  const temporary = `${path}.${owner.token}.new`;
-  await writeFile(temporary, `${JSON.stringify(owner)}\n`, { mode: 0o600 });
+  const temporary = await writeWhole(path, owner);
   try {
     await link(temporary, path);
     return true;
@@ -73,9 +88,15 @@ async function createWhole(path: string, owner: Owner): Promise<boolean> {
   }
 }
 
+async function writeWhole(path: string, owner: Owner): Promise<string> {
+  const temporary = `${path}.${owner.token}.new`;
+  await writeFile(temporary, `${JSON.stringify(owner)}\n`, { mode: 0o600 });
+  return temporary;
+}
+
 async function readOwner(path: string): Promise<Owner | 'missing' | 'damaged'> {
   try {
-    return OwnerSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+    return parseOwner(await readFile(path, 'utf8'));
   } catch (error) {
     if (isMissing(error)) return 'missing';
     if (isErrno(error)) throw error;

@@ -113,10 +113,10 @@ describe('crashes', () => {
       const running = spawn(process.execPath, ['--import', 'tsx', child, path, String(highest + 1)], { stdio: ['ignore', 'pipe', 'inherit'] });
       let output = '';
       running.stdout.setEncoding('utf8').on('data', (text: string) => {
-        const isFirst = output === '';
+        const wasCharging = output.includes('charged');
         output += text;
-        // Past its start-up, at a moment that varies with the attempt.
-        if (isFirst) setTimeout(() => running.kill('SIGKILL'), 20 + 13 * attempt);
+        // Once it charges, however long that took; at a moment that varies with the attempt.
+        if (!wasCharging && output.includes('charged')) setTimeout(() => running.kill('SIGKILL'), 20 + 13 * attempt);
       });
       await once(running, 'close');
       const told = [...output.matchAll(/^charged (\d+)$/gm)].map((match) => Number(match[1]));
