@@ -5,6 +5,8 @@
  * A hyper-parameter's unit or shape is in its doc line; everything that trains is seeded, so the same calls in the
  * same order give the same weights on the same engine and machine type.
  */
+import type { RandomSource } from '../ports/random-source.ts';
+import type { DpEvent } from '../privacy/dp-event.ts';
 import type { Examples, Matrix, OutputKind } from '../types/matrix.ts';
 
 /** Where a model's architecture comes from. */
@@ -54,13 +56,24 @@ export interface ModelSummary {
  * With both, each step takes one batch of each and minimises `alpha * CE + (1 - alpha) * distillation`.
  */
 export interface TrainingData {
-  readonly hard?: { readonly examples: Examples; /** length = examples.count */ readonly labels: Int32Array };
+  readonly hard?: {
+    readonly examples: Examples;
+    /** length = examples.count */
+    readonly labels: Int32Array;
+    /**
+     * Factor of each example's loss, >= 0, length = examples.count; default 1. A batch's loss is the sum of its weighted losses over its
+     * number of examples, not over the sum of its weights: a weight means the same in every batch.
+     */
+    readonly weights?: Float32Array;
+  };
   readonly soft?: {
     readonly examples: Examples;
     /** [examples.count x numClasses] */
     readonly targets: Matrix;
     /** `probabilities` must already be at the temperature of the loss; `logits` are softened by the loss. */
     readonly targetKind: OutputKind;
+    /** As those of `hard`. */
+    readonly weights?: Float32Array;
   };
 }
 
@@ -81,6 +94,21 @@ export type OptimizerSpec =
   | { readonly kind: 'sgd'; readonly learningRate: number; /** in [0, 1); default 0 */ readonly momentum?: number }
   | { readonly kind: 'adam'; readonly learningRate: number };
 
+/**
+ * The learning rate of each update as a factor of the optimizer's, in steps since the fit began:
+ * - `constant`: 1.
+ * - `stepDecay`: `factor ^ floor(t / everySteps)`.
+ * - `cosine`: from 1 down to `finalFraction` along half a cosine over what is left of the fit after the warm-up
+ *   (Loshchilov & Hutter 2017, without restarts).
+ *
+ * `warmupSteps` (default 0) come first and rise linearly: `(t + 1) / warmupSteps`. The others count their steps after them.
+ */
+export type LearningRateSchedule = { readonly warmupSteps?: number } & (
+  | { readonly kind: 'constant' }
+  | { readonly kind: 'stepDecay'; /** in (0, 1] */ readonly factor: number; readonly everySteps: number }
+  | { readonly kind: 'cosine'; /** in [0, 1]; default 0 */ readonly finalFraction?: number }
+);
+
 export interface FitOptions {
   /** Passes over the soft examples when there are any, else over the hard ones. */
   readonly epochs: number;
@@ -88,6 +116,8 @@ export interface FitOptions {
   readonly batchSize: number;
   readonly loss: DistillationLoss;
   readonly optimizer: OptimizerSpec;
+  /** Default: `constant` without a warm-up. */
+  readonly learningRateSchedule?: LearningRateSchedule;
   /** Weight of the penalty (l2 / 2) * sum(kernel^2); biases are not penalised. Default 0. */
   readonly l2?: number;
   /** Clips the whole gradient to this L2 norm; default: no clipping. This is not private gradient clipping. */
@@ -111,11 +141,63 @@ export interface FitReport {
   readonly finalLoss: number;
 }
 
+/**
+ * Differentially private SGD (Abadi et al. 2016). Each step draws a Poisson batch (every record by itself with probability
+ * `samplingRate`; it may be empty), scales the gradient of each of its records, all trainable weights taken as one vector,
+ * down to the L2 norm `clippingNorm`, adds them up, adds Gaussian noise of standard deviation `noiseMultiplier * clippingNorm` to
+ * every element of the sum, divides by `expectedBatchSize` and hands that to the optimizer.
+ */
+export interface PrivateFitOptions {
+  /** Noised updates, the empty batches among them. */
+  readonly steps: number;
+  /** Probability in (0, 1] with which a record is in a batch. */
+  readonly samplingRate: number;
+  /** Largest L2 norm of what one record adds to a step's sum, > 0. */
+  readonly clippingNorm: number;
+  /** Standard deviation of the noise as a multiple of `clippingNorm`, >= 0. With 0 nothing is protected, and the report's event says so. */
+  readonly noiseMultiplier: number;
+  /**
+   * What every noised sum is divided by, > 0; default `samplingRate` times the number of records. Never the size of a batch, which is
+   * private; who keeps the number of records itself secret gives a public number here.
+   */
+  readonly expectedBatchSize?: number;
+  readonly loss: DistillationLoss;
+  readonly optimizer: OptimizerSpec;
+  readonly learningRateSchedule?: LearningRateSchedule;
+  /** As in `FitOptions`. Its gradient depends on weights alone and is added after the noise. */
+  readonly l2?: number;
+  /**
+   * Records whose gradients an engine computes at a time, an integer >= 1; default: the engine's choice. A larger batch is computed in
+   * parts and never cut short; nothing that leaves depends on this but by rounding.
+   */
+  readonly microBatchSize?: number;
+  /** Seed of dropout, which protects nobody: an integer in [0, 2^32). */
+  readonly seed: number;
+  /** Where batches and noise come from: the system's CSPRNG, but in tests. */
+  readonly random: RandomSource;
+  readonly signal?: AbortSignal;
+  /** Called after each step. Of what it learned on private records nothing is told. */
+  readonly onStep?: (progress: { readonly step: number; readonly steps: number }) => void;
+}
+
+/** Holds nothing that was computed from the records without noise: no loss, no batch sizes. */
+export interface PrivateFitReport {
+  readonly steps: number;
+  /** What an accountant charges the records for all steps, under `addOrRemoveRecord`. */
+  readonly event: DpEvent;
+}
+
 /** One model with its weights and optimizer state. Calls on one model are made one at a time. */
 export interface OpenModel {
   readonly summary: ModelSummary;
   /** Trains in place. The optimizer's moments start at zero in each call. Throws `signal.reason` when aborted. */
   fit(data: TrainingData, options: FitOptions): Promise<FitReport>;
+  /**
+   * Trains in place on private records: on `hard` or on `soft`, not on both (distil on public examples in a `fit` of its own, which costs no
+   * privacy). Throws `model-invalid` for a layer that mixes the examples of a batch. When it throws during training, some
+   * steps have happened: charge all of them, or throw the weights away.
+   */
+  fitPrivately?(data: TrainingData, options: PrivateFitOptions): Promise<PrivateFitReport>;
   /** Logits [examples.count x numClasses], computed in inference mode. */
   predict(examples: Examples): Promise<Matrix>;
   save(): Promise<SavedModel>;
