@@ -114,9 +114,10 @@ export const TaskConfigSchema = z.strictObject({
        * a claim; `secure-aggregation`: only the sum.
        */
       trustMode: z.enum(['sealed', 'clear', 'secure-aggregation']).default('sealed'),
+      /** `discreteGaussian` is distributed: each client adds a share of the noise, so it needs `secure-aggregation`; the others are local. */
       mechanism: z.enum(['none', 'gaussian', 'laplace']).default('none'),
-      /** What one guarantee protects: everything of one client. */
-      unit: z.enum(['client']).default('client'),
+      /** What one guarantee protects: everything of one client, or one of its records (with `sampleAndAggregate`). */
+      unit: z.enum(['client', 'record']).default('client'),
       /** Target over all rounds, replace-one adjacency. Needed unless the mechanism is `none`. */
       epsilon: z.number().positive().max(1e6).optional(),
       delta: z.number().positive().lt(1).default(1e-5),
@@ -124,6 +125,26 @@ export const TaskConfigSchema = z.strictObject({
       rowClippingNorm: z.number().positive().max(1e6).default(5),
       /** Grid step of the integers on the wire, in units of the predictions. */
       gridStep: z.number().positive().max(1).default(1 / 4096),
+      /** With the trust mode `secure-aggregation`. The fewest clients in a sum are `schedule.quorum`. */
+      secureAggregation: z
+        .strictObject({
+          /** Clients that may work with the coordinator without learning more than a sum; their noise does not count. */
+          maxCorrupt: z.int().min(0).max(100_000).default(0),
+          /** How long each stage after the first waits, in seconds. */
+          stageDeadlineSeconds: z.number().positive().max(86_400).default(30),
+        })
+        .prefault({}),
+      /** Record-level privacy for any student: predictions come from models of disjoint shards of a client's records. */
+      sampleAndAggregate: z
+        .strictObject({
+          shards: z.int().min(2).max(10_000),
+          /** Each shard's model casts one vote for each transfer example, instead of giving probabilities. */
+          votes: z.boolean().default(true),
+          model: name.default('softmax-regression'),
+          /** Passes of each shard's model over its shard. */
+          epochs: positiveInteger.max(10_000).default(30),
+        })
+        .optional(),
     })
     .prefault({}),
   aggregation: z

@@ -8,6 +8,8 @@ export const maxDocumentLength = 12 * 1024 * 1024;
 export const maxChunkBytes = 256 * 1024;
 /** One sealed envelope. */
 export const maxEnvelopeBytes = 64 * 1024 * 1024;
+/** One message that opens a stage of secure aggregation: a roster of 40,000 clients, or as many shares and signatures. */
+export const maxStageBytes = 10 * 1024 * 1024;
 /** One matrix frame from the coordinator. */
 export const maxFrameBytes = 1024 * 1024 * 1024;
 /** Transfer examples in one query. */

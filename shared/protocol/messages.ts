@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { ReleaseParametersSchema } from '../privacy/release.ts';
 import { fromBase64 } from '../types/bytes.ts';
 import type { ClientId, Digest, RoundId, TaskId } from '../types/ids.ts';
-import { maxChunkBytes, maxEnvelopeBytes, maxQueryRows } from './limits.ts';
+import { maxChunkBytes, maxEnvelopeBytes, maxQueryRows, maxStageBytes } from './limits.ts';
 import { ProblemSchema } from './problems.ts';
 import { SignedDocumentSchema } from './signed-document.ts';
 
@@ -28,11 +28,14 @@ const TaskIdSchema = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,63}$/).transform((t
 const fingerprintText = z.string().regex(/^[a-z2-7]{26}$/);
 const count = z.int().min(0).max(0xffff_ffff);
 
-/** Stages that exist. Secure aggregation adds its own; see `rounds/stages.ts`. */
-export const stageNames = ['contribution'] as const;
+/** Stages of a round of secure aggregation, in order (docs/secure-aggregation.md). */
+export const secureStageNames = ['advertiseKeys', 'shareKeys', 'maskedInput', 'consistencyCheck', 'unmask'] as const;
+export type SecureStageName = (typeof secureStageNames)[number];
+/** Every stage that exists: a round has the first one alone, or all the others. */
+export const stageNames = ['contribution', ...secureStageNames] as const;
 export type StageName = (typeof stageNames)[number];
 /** The byte that stands for a stage in an envelope. */
-export const stageCodes: Record<StageName, number> = { contribution: 1 };
+export const stageCodes: Record<StageName, number> = { contribution: 1, advertiseKeys: 2, shareKeys: 3, maskedInput: 4, consistencyCheck: 5, unmask: 6 };
 const StageSchema = z.enum(stageNames);
 
 const indicesText = z.string().max(4 * Math.ceil((maxQueryRows * 4) / 3));
@@ -86,13 +89,23 @@ export const TaskDocumentSchema = z.object({
 });
 export type TaskDocument = z.infer<typeof TaskDocumentSchema>;
 
+/** Parameters of secure aggregation, but for the dimension, which is that of the release. */
+export const SecureRoundSchema = z.object({
+  minCohort: z.int().min(2),
+  minSurvivors: z.int().min(2),
+  maxCorrupt: z.int().min(0),
+  /** How long each stage after the first is open. */
+  stageDeadlineMs: z.number().positive(),
+});
+export type SecureRound = z.infer<typeof SecureRoundSchema>;
+
 export const RoundDocumentSchema = z.object({
   protocol: z.literal('fdp/1'),
   task: TaskIdSchema,
   taskDigest: DigestSchema,
   round: RoundIdSchema,
   previous: DigestSchema.nullable(),
-  trustMode: z.enum(['sealed', 'clear']),
+  trustMode: z.enum(['sealed', 'clear', 'secure-aggregation']),
   stages: z.array(StageSchema).min(1).max(8),
   boxKey: bytesOf(32),
   query: IndicesSchema,
@@ -101,7 +114,10 @@ export const RoundDocumentSchema = z.object({
   encoding: z.enum(['float32', 'float16', 'uint8']),
   cohort: z.object({ size: z.int().min(1), quorum: z.int().min(1) }),
   releases: z.int().min(1),
+  /** Until the first stage closes, from the announcement. */
   deadlineMs: z.number().positive(),
+  /** There exactly when the trust mode is `secure-aggregation`. */
+  secureAggregation: SecureRoundSchema.optional(),
 });
 export type RoundDocument = z.infer<typeof RoundDocumentSchema>;
 
@@ -185,8 +201,15 @@ export const RoundClosedSchema = z.strictObject({
   contributions: count,
   nextRound: RoundIdSchema,
 });
+/** A later stage of a round of secure aggregation is open; `data` is the message of docs/secure-aggregation.md that opens it. */
+export const StageOpenedSchema = z.strictObject({
+  round: RoundIdSchema,
+  stage: z.enum(secureStageNames),
+  data: z.custom<Uint8Array>((value) => value instanceof Uint8Array && value.length > 0 && value.length <= maxStageBytes, `expected 1 to ${maxStageBytes} bytes`),
+});
 export const coordinatorEventSchemas = {
   round: SignedDocumentSchema,
+  stage: StageOpenedSchema,
   'round-closed': RoundClosedSchema,
   finished: SignedDocumentSchema,
   problem: z.strictObject({ problem: ProblemSchema }),

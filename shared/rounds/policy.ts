@@ -1,11 +1,11 @@
 /** The rules of a task's rounds, derived from its configuration once. All times in milliseconds. */
 import type { TaskConfig } from '../config/task-config.ts';
-import { stageNames, type StageName } from '../protocol/messages.ts';
+import { secureStageNames, type StageName } from '../protocol/messages.ts';
 
 export interface RoundPolicy {
   /** Seeds cohort sampling. */
   readonly seed: number;
-  /** Stages of a round, in order. Secure aggregation will bring its own list; the machine does not care which. */
+  /** Stages of a round, in order. */
   readonly stages: readonly StageName[];
   /** Rounds to release. */
   readonly rounds: number;
@@ -36,7 +36,7 @@ export function roundPolicyOf(config: TaskConfig): RoundPolicy {
   const { schedule, privacy } = config;
   return {
     seed: config.seed,
-    stages: stageNames,
+    stages: privacy.trustMode === 'secure-aggregation' ? secureStageNames : ['contribution'],
     rounds: schedule.rounds,
     minClients: schedule.minClients,
     cohortSize: schedule.cohortSize,
