@@ -1,9 +1,11 @@
 /** The thread behind `worker-engine.ts`: one engine, its models by handle, one reply for each call. */
+import { createCipheriv } from 'node:crypto';
 import { type MessagePort, parentPort, type Transferable } from 'node:worker_threads';
 import { FederationError, unreachable } from '../errors.ts';
+import type { RandomSource } from '../ports/random-source.ts';
 import type { ComputeEngine, OpenModel } from './engine.ts';
 import { selectEngine } from './select-engine.ts';
-import type { FromWorker, MethodCall, MethodResult, ModelHandle, ToWorker, WorkerProblem } from './worker-messages.ts';
+import type { EpochProgress, FromWorker, MethodCall, MethodResult, ModelHandle, StepProgress, ToWorker, WorkerProblem } from './worker-messages.ts';
 
 let engine: ComputeEngine | undefined;
 const models = new Map<ModelHandle, OpenModel>();
@@ -22,7 +24,10 @@ async function answer(replies: MessagePort, id: number, call: MethodCall): Promi
   running.set(id, controller);
   const reply = (message: FromWorker, transfer: readonly Transferable[] = []) => replies.postMessage(message, transfer);
   try {
-    const result = await perform(call, controller.signal, (progress) => reply({ kind: 'epoch', id, progress }));
+    const result = await perform(call, controller.signal, {
+      onEpoch: (progress) => reply({ kind: 'epoch', id, progress }),
+      onStep: (progress) => reply({ kind: 'step', id, progress }),
+    });
     reply({ kind: 'result', id, result }, ownedBuffers(result));
   } catch (error) {
     reply(controller.signal.aborted && error === controller.signal.reason ? { kind: 'canceled', id } : { kind: 'error', id, problem: toWorkerProblem(error) });
@@ -31,7 +36,12 @@ async function answer(replies: MessagePort, id: number, call: MethodCall): Promi
   }
 }
 
-async function perform({ method, args }: MethodCall, signal: AbortSignal, onEpoch: (progress: Extract<FromWorker, { kind: 'epoch' }>['progress']) => void): Promise<MethodResult> {
+interface Listeners {
+  readonly onEpoch: (progress: EpochProgress) => void;
+  readonly onStep: (progress: StepProgress) => void;
+}
+
+async function perform({ method, args }: MethodCall, signal: AbortSignal, { onEpoch, onStep }: Listeners): Promise<MethodResult> {
   switch (method) {
     case 'start': {
       engine = await selectEngine(args.preference);
@@ -45,6 +55,12 @@ async function perform({ method, args }: MethodCall, signal: AbortSignal, onEpoc
     }
     case 'fit':
       return opened(args.model).fit(args.data, { ...args.options, signal, onEpoch });
+    case 'fitPrivately': {
+      const model = opened(args.model);
+      if (model.fitPrivately === undefined) throw withoutPrivateGradients(model);
+      const { key, ...options } = args.options;
+      return model.fitPrivately(args.data, { ...options, random: keyStream(key), signal, onStep });
+    }
     case 'predict':
       return opened(args.model).predict(args.examples);
     case 'save':
@@ -65,6 +81,16 @@ function opened(handle: ModelHandle): OpenModel {
   const model = models.get(handle);
   if (model === undefined) throw new FederationError('internal', 'The model was used after its disposal.');
   return model;
+}
+
+function withoutPrivateGradients({ summary }: OpenModel): FederationError {
+  return new FederationError('engine-unavailable', `The engine ${engine?.name ?? ''} cannot train ${summary.name} with private gradients.`, { field: 'engine', expected: 'an engine with private gradients', got: engine?.name ?? '', next: 'Choose the engine onnx.' });
+}
+
+/** The stream of ChaCha20 (RFC 8439) under this key: as good as its 256 bits, for this one call. */
+function keyStream(key: Uint8Array): RandomSource {
+  const cipher = createCipheriv('chacha20', key, new Uint8Array(16));
+  return { bytes: (length) => new Uint8Array(cipher.update(new Uint8Array(length))) };
 }
 
 /** Buffers that were made for this result alone, so that they can move instead of being copied. */

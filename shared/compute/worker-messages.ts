@@ -1,7 +1,7 @@
-/** What a worker engine and its worker say to each other: one reply for each request, and epochs in between. */
+/** What a worker engine and its worker say to each other: one reply for each request, and progress in between. */
 import type { ProblemCode } from '../errors.ts';
 import type { Examples, Matrix } from '../types/matrix.ts';
-import type { FitOptions, FitReport, ModelSource, ModelSummary, SavedModel, TrainingData } from './engine.ts';
+import type { FitOptions, FitReport, ModelSource, ModelSummary, PrivateFitOptions, PrivateFitReport, SavedModel, TrainingData } from './engine.ts';
 import type { EnginePreference } from './select-engine.ts';
 
 /** A model inside the worker. */
@@ -9,13 +9,17 @@ export type ModelHandle = number;
 
 /** Fit options without what cannot be copied to another thread. */
 export type CopyableFitOptions = Omit<FitOptions, 'signal' | 'onEpoch'>;
+/** `key`: 256 fresh bits that the worker expands, instead of the source that they came from. */
+export type CopyablePrivateFitOptions = Omit<PrivateFitOptions, 'signal' | 'onStep' | 'random'> & { readonly key: Uint8Array };
 export type EpochProgress = Parameters<NonNullable<FitOptions['onEpoch']>>[0];
+export type StepProgress = Parameters<NonNullable<PrivateFitOptions['onStep']>>[0];
 
 /** What can be asked of the worker: arguments and result of each method. */
 export interface WorkerMethods {
   start: { args: { preference: EnginePreference }; result: { name: string; reason: string } };
   open: { args: { source: ModelSource; seed: number }; result: { model: ModelHandle; summary: ModelSummary } };
   fit: { args: { model: ModelHandle; data: TrainingData; options: CopyableFitOptions }; result: FitReport };
+  fitPrivately: { args: { model: ModelHandle; data: TrainingData; options: CopyablePrivateFitOptions }; result: PrivateFitReport };
   predict: { args: { model: ModelHandle; examples: Examples }; result: Matrix };
   save: { args: { model: ModelHandle }; result: SavedModel };
   load: { args: { model: ModelHandle; saved: SavedModel }; result: null };
@@ -33,7 +37,8 @@ export type FromWorker =
   | { readonly kind: 'error'; readonly id: number; readonly problem: WorkerProblem }
   /** The call stopped because of a `cancel`. */
   | { readonly kind: 'canceled'; readonly id: number }
-  | { readonly kind: 'epoch'; readonly id: number; readonly progress: EpochProgress };
+  | { readonly kind: 'epoch'; readonly id: number; readonly progress: EpochProgress }
+  | { readonly kind: 'step'; readonly id: number; readonly progress: StepProgress };
 
 /** A FederationError as plain data. */
 export interface WorkerProblem {
