@@ -38,6 +38,13 @@ export type StageName = (typeof stageNames)[number];
 export const stageCodes: Record<StageName, number> = { contribution: 1, advertiseKeys: 2, shareKeys: 3, maskedInput: 4, consistencyCheck: 5, unmask: 6 };
 const StageSchema = z.enum(stageNames);
 
+const trustModes = ['sealed', 'clear', 'secure-aggregation'] as const;
+export type TrustMode = (typeof trustModes)[number];
+/** The stages that a round of this trust mode has, in order: its `stages` are these and no others. */
+export function stagesOf(trustMode: TrustMode): readonly StageName[] {
+  return trustMode === 'secure-aggregation' ? secureStageNames : ['contribution'];
+}
+
 const indicesText = z.string().max(4 * Math.ceil((maxQueryRows * 4) / 3));
 const IndicesSchema = z.object({ count: z.int().min(1).max(maxQueryRows), indices: indicesText });
 
@@ -77,7 +84,7 @@ export const TaskDocumentSchema = z.object({
   }),
   distillation: z.object({ temperature: z.number().positive(), alpha: z.number().min(0).lt(1), loss: z.enum(['kl', 'logitMae']) }),
   privacy: z.object({
-    trustMode: z.enum(['sealed', 'clear', 'secure-aggregation']),
+    trustMode: z.enum(trustModes),
     mechanism: z.enum(['none', 'gaussian', 'laplace']),
     unit: z.enum(['client']),
     epsilon: z.number().positive().nullable(),
@@ -99,13 +106,13 @@ export const SecureRoundSchema = z.object({
 });
 export type SecureRound = z.infer<typeof SecureRoundSchema>;
 
-export const RoundDocumentSchema = z.object({
+const RoundMembersSchema = z.object({
   protocol: z.literal('fdp/1'),
   task: TaskIdSchema,
   taskDigest: DigestSchema,
   round: RoundIdSchema,
   previous: DigestSchema.nullable(),
-  trustMode: z.enum(['sealed', 'clear', 'secure-aggregation']),
+  trustMode: z.enum(trustModes),
   stages: z.array(StageSchema).min(1).max(8),
   boxKey: bytesOf(32),
   query: IndicesSchema,
@@ -118,6 +125,11 @@ export const RoundDocumentSchema = z.object({
   deadlineMs: z.number().positive(),
   /** There exactly when the trust mode is `secure-aggregation`. */
   secureAggregation: SecureRoundSchema.optional(),
+});
+/** Whether `stages` are those of the trust mode is for the reader to check: another list has a code of its own. */
+export const RoundDocumentSchema = RoundMembersSchema.refine(({ trustMode, secureAggregation }) => (trustMode === 'secure-aggregation') === (secureAggregation !== undefined), {
+  path: ['secureAggregation'],
+  message: 'expected exactly with the trust mode secure-aggregation',
 });
 export type RoundDocument = z.infer<typeof RoundDocumentSchema>;
 

@@ -1,6 +1,6 @@
 /** The rules of a task's rounds, derived from its configuration once. All times in milliseconds. */
 import type { TaskConfig } from '../config/task-config.ts';
-import { secureStageNames, type StageName } from '../protocol/messages.ts';
+import { stagesOf, type StageName } from '../protocol/messages.ts';
 
 export interface RoundPolicy {
   /** Seeds cohort sampling. */
@@ -36,7 +36,7 @@ export function roundPolicyOf(config: TaskConfig): RoundPolicy {
   const { schedule, privacy } = config;
   return {
     seed: config.seed,
-    stages: privacy.trustMode === 'secure-aggregation' ? secureStageNames : ['contribution'],
+    stages: stagesOf(privacy.trustMode),
     rounds: schedule.rounds,
     minClients: schedule.minClients,
     cohortSize: schedule.cohortSize,

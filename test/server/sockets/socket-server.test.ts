@@ -3,7 +3,10 @@ import { connect, type Socket as NetSocket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Socket } from 'socket.io-client';
 import { SeededGenerator } from '../../../shared/datasets/seeded-generator.ts';
+import { maxStageBytes } from '../../../shared/protocol/limits.ts';
+import { coordinatorEventSchemas } from '../../../shared/protocol/messages.ts';
 import { RemoteProblem } from '../../../shared/protocol/problems.ts';
+import { socketConnector } from '../../../client/connection/socket-connector.ts';
 import type { ServerLimits } from '../../../server/server-limits.ts';
 import { connectClient, nextEvent, sendRaw, startTestServer, type TestServer } from '../../support/test-server.ts';
 
@@ -59,6 +62,23 @@ describe('events', () => {
     expect(answer.ok).toBe(true);
     expect(Uint8Array.from(answer.echo!.data!)).toEqual(data);
     expect((endpoint.received[0]!.payload as { data: unknown }).data).toBeInstanceOf(Uint8Array);
+  });
+
+  it('carries the largest message of a stage to a client, as bytes', async () => {
+    const { endpoint, origin } = await start();
+    const connection = await socketConnector({ origin }).connect();
+    const arrived = new Promise<unknown>((resolve) =>
+      connection.onEvent(async (_event, payload) => {
+        resolve(payload);
+        return { ok: true };
+      }),
+    );
+    const data = new Uint8Array(maxStageBytes).fill(7);
+    await [...endpoint.connections][0]!.send('stage', { round: 3, stage: 'shareKeys', data });
+    const message = coordinatorEventSchemas.stage.parse(await arrived);
+    expect(message).toMatchObject({ round: 3, stage: 'shareKeys' });
+    expect(Buffer.compare(message.data, data)).toBe(0);
+    await connection.close();
   });
 
   it('answers events that nobody knows, also those that mean something to Socket.IO or to objects', async () => {

@@ -74,6 +74,15 @@ export const roundDocument = () => ({
   deadlineMs: 60_000,
 });
 
+export const secureRound = { minCohort: 5, minSurvivors: 4, maxCorrupt: 1, stageDeadlineMs: 30_000 };
+
+export const secureRoundDocument = () => ({
+  ...roundDocument(),
+  trustMode: 'secure-aggregation',
+  stages: ['advertiseKeys', 'shareKeys', 'maskedInput', 'consistencyCheck', 'unmask'],
+  secureAggregation: secureRound,
+});
+
 export const finishedDocument = () => ({
   protocol: 'fdp/1',
   task: 'digits',

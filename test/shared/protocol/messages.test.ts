@@ -2,10 +2,10 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { z } from 'zod';
 import { digestOf } from '../../../shared/crypto/digest.ts';
-import { maxChunkBytes, maxEnvelopeBytes, maxMessageBytes, maxDocumentLength, maxQueryRows } from '../../../shared/protocol/limits.ts';
+import { maxChunkBytes, maxEnvelopeBytes, maxMessageBytes, maxDocumentLength, maxQueryRows, maxStageBytes } from '../../../shared/protocol/limits.ts';
 import { AckSchema, clientAckSchemas, clientEventSchemas, coordinatorEventSchemas, FinishedDocumentSchema, RoundDocumentSchema, TaskDocumentSchema } from '../../../shared/protocol/messages.ts';
 import { toBase64, utf8 } from '../../../shared/types/bytes.ts';
-import { client, finishedDocument, roundBox, roundDocument, taskDocument } from './fixtures.ts';
+import { client, finishedDocument, roundBox, roundDocument, secureRound, secureRoundDocument, taskDocument } from './fixtures.ts';
 
 const key = toBase64(client.publicKey);
 const signature = toBase64(new Uint8Array(64).fill(1));
@@ -37,7 +37,7 @@ const events: Record<string, Case> = {
   'upload-begin': {
     schema: clientEventSchemas['upload-begin'],
     valid: { round: 1, stage: 'contribution', bytes: 1000, digest },
-    wrong: { round: badRounds, stage: ['', 'unmask', 1], bytes: [0, -1, 1.5, maxEnvelopeBytes + 1, '1'], digest: badDigests },
+    wrong: { round: badRounds, stage: ['', 'Unmask', 'mask', 1], bytes: [0, -1, 1.5, maxEnvelopeBytes + 1, '1'], digest: badDigests },
   },
   'upload-chunk': {
     schema: clientEventSchemas['upload-chunk'],
@@ -48,6 +48,11 @@ const events: Record<string, Case> = {
   decline: { schema: clientEventSchemas.decline, valid: { round: 3, code: 'policy-refused' }, wrong: { round: badRounds, code: ['x'.repeat(65)] } },
   leave: { schema: clientEventSchemas.leave, valid: {} },
   round: { schema: coordinatorEventSchemas.round, valid: signed, wrong: { signature: ['', key] } },
+  stage: {
+    schema: coordinatorEventSchemas.stage,
+    valid: { round: 1, stage: 'shareKeys', data: Buffer.from([1, 2, 3]) },
+    wrong: { round: badRounds, stage: ['', 'contribution', 1], data: [new Uint8Array(), new Uint8Array(maxStageBytes + 1), [1, 2], 'AQID', { type: 'Buffer', data: [1] }, new Float32Array(3)] },
+  },
   'round-closed': {
     schema: coordinatorEventSchemas['round-closed'],
     valid: { round: 2, outcome: 'aborted', code: 'quorum-missed', contributions: 0, nextRound: 3 },
@@ -94,8 +99,9 @@ const loose: Record<string, Case> = {
       taskDigest: badDigests,
       round: badRounds,
       previous: badDigests,
-      trustMode: ['secure-aggregation', 'open'],
-      stages: [[], ['unmask'], new Array(9).fill('contribution')],
+      trustMode: ['secure-aggregation', 'open'], // the first one without its parameters
+      stages: [[], ['mask'], new Array(9).fill('contribution')],
+      secureAggregation: [secureRound], // with the trust mode sealed
       boxKey: ['', text32],
       query: [{ count: 0, indices: '' }, { count: maxQueryRows + 1, indices: 'AAAA' }, { count: 1 }, { count: 1, indices: 'A'.repeat(5_333_337) }],
       labels: [{ digest, kind: 'features', count: 1, indices: 'AAAAAA==' }, { digest, kind: 'logits', count: 1, indices: 'A'.repeat(5_333_337) }, {}],
@@ -104,6 +110,15 @@ const loose: Record<string, Case> = {
       cohort: [{ size: 0, quorum: 1 }, { size: 2, quorum: 0 }, { size: 2 }],
       releases: [0, 1.5],
       deadlineMs: [0, -1, Infinity, '1'],
+    },
+  },
+  'round document of secure aggregation': {
+    schema: RoundDocumentSchema,
+    valid: secureRoundDocument(),
+    nullable: ['previous', 'labels'],
+    wrong: {
+      trustMode: ['sealed', 'clear'],
+      secureAggregation: Object.entries({ minCohort: [1, 2.5], minSurvivors: [0, 1, 2.5], maxCorrupt: [-1, 0.5], stageDeadlineMs: [0, -1, Infinity, NaN] }).flatMap(([member, values]) => [undefined, null, '3', ...values].map((value) => ({ ...secureRound, [member]: value }))),
     },
   },
   'finished document': { schema: FinishedDocumentSchema, valid: finishedDocument(), nullable: ['previous', 'labels'], wrong: { reason: ['', 'bored'], rounds: [-1, 0.5], taskDigest: badDigests } },
@@ -131,7 +146,7 @@ describe('every message', () => {
 
   it.each(all)('%s: values out of range are refused', (_name, { schema, valid, wrong = {} }) => {
     for (const [member, values] of Object.entries(wrong)) {
-      for (const value of values) expect.soft(schema.safeParse({ ...valid, [member]: value }).success, `${member} = ${String(JSON.stringify(value)).slice(0, 80)}`).toBe(false);
+      for (const value of values) expect.soft(schema.safeParse({ ...valid, [member]: value }).success, `${member} = ${value instanceof Uint8Array ? `${value.length} bytes` : String(JSON.stringify(value)).slice(0, 80)}`).toBe(false);
     }
   });
 
