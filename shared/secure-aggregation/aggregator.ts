@@ -184,21 +184,15 @@ export function acceptConsistency(state: SurvivorsState, message: Uint8Array, cr
   return { sender, signature };
 }
 
-/** `messages`: to each survivor, its neighbors' signatures. */
+/** `messages`: to each survivor the same, as many signatures as make a quorum. */
 export function closeConsistency(state: SurvivorsState, accepted: Iterable<AcceptedConsistency>): { readonly messages: ReadonlyMap<number, Uint8Array> } {
   const { context, roster, survivors, digest } = state;
   const signed = bySender(accepted);
-  if (signed.size < roster.graph.shape.threshold) throw quorumMissed('signatures', roster.graph.shape.threshold, signed.size);
-  const messages = new Map(
-    survivors.map((survivor) => {
-      const signatures = neighborsOf(roster.graph, survivor).flatMap((signer) => {
-        const message = signed.get(signer);
-        return message === undefined ? [] : [{ signer, signature: message.signature }];
-      });
-      return [survivor, encodeSignatures(context, roster.keyContext.rosterRoot, digest, signatures)];
-    }),
-  );
-  return { messages };
+  const { quorum } = roster.graph;
+  if (signed.size < quorum) throw quorumMissed('signatures', quorum, signed.size);
+  const signatures = [...signed.values()].slice(0, quorum).map(({ sender, signature }) => ({ signer: sender, signature }));
+  const message = encodeSignatures(context, roster.keyContext.rosterRoot, digest, signatures);
+  return { messages: new Map(survivors.map((survivor) => [survivor, message])) };
 }
 
 // --- stage 5: unmask ---

@@ -5,6 +5,8 @@
 import { FederationError } from '../errors.ts';
 import type { RandomSource } from '../ports/random-source.ts';
 import { MAX_SIGMA, sampleDiscreteGaussians } from '../privacy/sampling/discrete-gaussian.ts';
+import type { DiscreteGaussianTable } from '../privacy/sampling/discrete-gaussian-table.ts';
+import { discreteGaussianTable, hasDiscreteGaussianTable, sampleDiscreteGaussianTable, tableSamplerDelta } from '../privacy/sampling/discrete-gaussian-table.ts';
 
 /** Below, a sum of discrete Gaussians is measurably not one (privacy-design.md 2.5: tau < 1e-35 from 3 on). */
 export const MIN_SIGMA = 3;
@@ -59,7 +61,36 @@ export function checkSumFits(bounds: SumBounds): void {
   }
 }
 
+/** How noise is drawn: exactly, or from a table, which costs `noiseSamplingDelta` (docs/sampling.md). */
+export type NoiseSampler = { readonly sampler: 'exact' } | { readonly sampler: 'table'; readonly table: DiscreteGaussianTable };
+
+const EXACT: NoiseSampler = { sampler: 'exact' };
+
+/** `exact` also where a table would be too large. A table is worth its time from about as many samples on as it has entries (13.5 sigma), so keep it between rounds. */
+export function noiseSampler(sampler: NoiseSampler['sampler'], sigma: number): NoiseSampler {
+  return sampler === 'table' && hasDiscreteGaussianTable(sigma) ? { sampler, table: discreteGaussianTable(sigma) } : EXACT;
+}
+
 /** One client's noise: fresh for every contribution. */
-export function noiseShare(dimension: number, sigma: number, random: RandomSource): Int32Array {
-  return sampleDiscreteGaussians(dimension, sigma, random);
+export function noiseShare(dimension: number, sigma: number, random: RandomSource, sampling: NoiseSampler = EXACT): Int32Array {
+  if (sampling.sampler === 'exact') return sampleDiscreteGaussians(dimension, sigma, random);
+  const { numerator, denominator } = sampling.table.sigma;
+  if (numerator !== sigma * denominator) throw new RangeError(`"sampling" expected the table of sigma ${sigma}, got that of ${numerator}/${denominator}`);
+  return sampleDiscreteGaussianTable(dimension, sampling.table, random);
+}
+
+export interface NoiseSamplingRequest {
+  /** Of the guarantee that is claimed. */
+  readonly epsilon: number;
+  /** Coordinates of one contribution. */
+  readonly dimension: number;
+  /** Most clients whose noise is in one sum. */
+  readonly clients: number;
+  /** Sums that the guarantee covers. */
+  readonly releases: number;
+}
+
+/** What to add to delta for how the noise was drawn: 0 when exact. */
+export function noiseSamplingDelta(sampling: NoiseSampler, { epsilon, dimension, clients, releases }: NoiseSamplingRequest): number {
+  return sampling.sampler === 'exact' ? 0 : tableSamplerDelta(epsilon, dimension * clients * releases, sampling.table);
 }

@@ -33,7 +33,7 @@ import { toRing } from './modulus.ts';
 import { checkPolicy, type ParticipantPolicy, type RoundContext } from './parameters.ts';
 import { rosterOf, type Roster } from './roster.ts';
 import { splitSecret } from './shamir.ts';
-import { areNeighbors, holdersOf, neighborsOf } from './share-graph.ts';
+import { holdersOf, neighborsOf } from './share-graph.ts';
 import { survivorsDigestOf } from './transcript.ts';
 
 export interface ParticipantTools {
@@ -251,18 +251,18 @@ export function unmask(state: ParticipantState, signaturesMessage: Uint8Array, {
   expectPhase(state, 'signed');
   const { context, roster, own, survivors, digest } = state;
   const { rosterRoot } = roster.keyContext;
-  const { threshold, kind } = roster.graph.shape;
+  const { quorum } = roster.graph;
   const isSurvivor = new Set(survivors);
   const signatures = decodeSignatures(signaturesMessage, context, rosterRoot, digest, roster.graph.clients);
-  // In the complete graph a client holds a share of itself, and it has signed.
-  let agreeing = kind === 'complete' ? 1 : 0;
+  // This client has signed. Any survivor counts, neighbor or not; that a signer's advert was not checked when it is no neighbor is made up for by its signature here.
+  let agreeing = 1;
   for (const { signer, signature } of signatures) {
-    if (agreeing >= threshold) break;
-    if (!areNeighbors(roster.graph, own, signer) || !isSurvivor.has(signer)) continue;
+    if (agreeing >= quorum) break;
+    if (signer === own || !isSurvivor.has(signer)) continue;
     const signerIdentity = roster.adverts[signer]!.identity;
     if (isSignedBy(peerConsistency(context, signerIdentity, rosterRoot, digest, signature), signerIdentity, crypto)) agreeing++;
   }
-  if (agreeing < threshold) throw tooFew('neighbors that signed the same survivors', threshold, agreeing);
+  if (agreeing < quorum) throw tooFew('clients that signed the same survivors', quorum, agreeing);
   const revealed = state.held
     .map(({ owner, selfSeed, maskSecret }): RevealedShare => (isSurvivor.has(owner) ? { owner, kind: 'selfSeed', share: selfSeed } : { owner, kind: 'maskSecret', share: maskSecret }))
     .sort((a, b) => a.owner - b.owner);

@@ -4,7 +4,8 @@
  * Up to 255 clients everybody is everybody's neighbor. Above, clients lie on a ring in a random order and each is the neighbor of the
  * `degree / 2` before and after it (a Harary graph; Bell et al. 2020; parameters: `graph.ts`). Every client computes the graph itself, from hashes that it has checked; nobody is ever sent one.
  *
- * What the ring's parameters promise holds for an order that the coordinator can't steer. One that may try 2^g rosters weakens the 2^-40 by g bits.
+ * What the ring's parameters promise holds for an order that nobody steers. A coordinator can try manifests, and rosters with other adverts of its corrupt clients, until it likes the order:
+ * there are bits to spare for 2^40 tries.
  */
 import type { CryptoProvider } from '../crypto/provider.ts';
 import { FederationError } from '../errors.ts';
@@ -15,10 +16,21 @@ import { MAX_SHARES } from './shamir.ts';
 /** Largest roster. */
 export const MAX_COHORT = 16_384;
 
+/** But for this probability (as a power of 1/2) the order of a ring is safe for all its clients ... */
+const SECURITY_BITS = 40;
+/** ... even when the coordinator picked the best of 2^40. */
+const GRINDING_BITS = 40;
+
 /** The smallest threshold of a complete graph with 2t > n + c (Bonawitz et al. 2017, Theorem 6.5): n shares, of which a client keeps one itself. */
 export function completeThreshold(clients: number, maxCorrupt: number): number {
   return Math.max(2, Math.floor((clients + maxCorrupt) / 2) + 1);
 }
+
+/**
+ * How many clients must have signed one set of survivors, on the ring too: any two sets of as many have more than `maxCorrupt` in common, hence an honest client, which signs once.
+ * Signatures of neighbors alone are not enough: half of a ring could agree on one set, and half on another.
+ */
+export const agreementQuorum = completeThreshold;
 
 export interface GraphRequest {
   /** Clients in the roster. */
@@ -47,8 +59,11 @@ export function graphShape({ clients, minSurvivors, maxCorrupt }: GraphRequest):
     if (threshold > minSurvivors) throw refuse('too many clients may drop out or collude');
     return { kind: 'complete', threshold };
   }
+  if (agreementQuorum(clients, maxCorrupt) > minSurvivors) throw refuse('too many clients may drop out or collude');
   try {
-    const ring = findGraphParameters({ clients, corruptRate: maxCorrupt / clients, dropoutRate: (clients - minSurvivors) / clients, adversary: 'semiMalicious' });
+    // A cut of the ring takes two places, each with half of the corrupt neighbors that one client may have: as many pairs of places as clients squared, where the finder counts clients.
+    const securityBits = SECURITY_BITS + GRINDING_BITS + Math.ceil(Math.log2(clients));
+    const ring = findGraphParameters({ clients, corruptRate: maxCorrupt / clients, dropoutRate: (clients - minSurvivors) / clients, adversary: 'semiMalicious', securityBits });
     if (ring.degree <= MAX_SHARES) return { kind: 'ring', ...ring };
   } catch (error) {
     if (!(error instanceof FederationError)) throw error;
@@ -60,6 +75,8 @@ export function graphShape({ clients, minSurvivors, maxCorrupt }: GraphRequest):
 export interface ShareGraph {
   readonly clients: number;
   readonly shape: GraphShape;
+  /** Clients that must have signed one set of survivors before anybody helps to unmask it. */
+  readonly quorum: number;
   /** Ring only: `order[position]` is a client. Empty for the complete graph. */
   readonly order: Uint32Array;
   /** Ring only: the inverse of `order`. */
@@ -70,12 +87,13 @@ export interface ShareGraph {
 export function shareGraph(request: GraphRequest, manifestHash: Uint8Array, rosterRoot: Uint8Array, crypto: CryptoProvider): ShareGraph {
   const shape = graphShape(request);
   const { clients } = request;
-  if (shape.kind === 'complete') return { clients, shape, order: new Uint32Array(0), positions: new Uint32Array(0) };
+  const quorum = agreementQuorum(clients, request.maxCorrupt);
+  if (shape.kind === 'complete') return { clients, shape, quorum, order: new Uint32Array(0), positions: new Uint32Array(0) };
   const key = crypto.sha256(concatBytes(utf8('fdp/1 secagg graph\n'), manifestHash, rosterRoot));
   const order = keyedPermutation(clients, crypto.keyStream(key, 2 * clients + 64));
   const positions = new Uint32Array(clients);
   for (let position = 0; position < clients; position++) positions[order[position]!] = position;
-  return { clients, shape, order, positions };
+  return { clients, shape, quorum, order, positions };
 }
 
 /** Fisher and Yates's shuffle, without modulo bias: the words are uniform, and those at the ragged end of the range are skipped. */

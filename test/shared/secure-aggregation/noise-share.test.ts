@@ -1,6 +1,6 @@
 /** Noise shares: enough with the corrupt ones' missing, and never a wrap. */
 import { describe, expect, it } from 'vitest';
-import { checkSumFits, maxAbsoluteSum, noiseShare, noiseShareSigma } from '../../../shared/secure-aggregation/noise-share.ts';
+import { checkSumFits, maxAbsoluteSum, noiseSampler, noiseSamplingDelta, noiseShare, noiseShareSigma } from '../../../shared/secure-aggregation/noise-share.ts';
 import { InsecureSeededRandom } from '../../../simulations/insecure-seeded-random.ts';
 
 describe('noise shares', () => {
@@ -27,6 +27,26 @@ describe('noise shares', () => {
     expect(() => noiseShareSigma({ ...request, l2Sensitivity: 1e9 })).toThrow(/does not fit/);
     expect(() => noiseShareSigma({ ...request, maxCorrupt: 10 })).toThrow(/not usable/);
     expect(() => noiseShareSigma({ ...request, noiseMultiplier: 0 })).toThrow(/not usable/);
+  });
+});
+
+describe('how noise is drawn', () => {
+  it('from a table when asked, and exactly above the largest table', () => {
+    const sampling = noiseSampler('table', 271);
+    const noise = noiseShare(20_000, 271, new InsecureSeededRandom(3), sampling);
+    const variance = noise.reduce((total, x) => total + x * x, 0) / noise.length;
+    expect(Math.abs(variance / 271 ** 2 - 1)).toBeLessThan(5 * Math.sqrt(2 / noise.length));
+    expect([noiseSampler('table', 100_001), noiseSampler('exact', 271)]).toEqual([{ sampler: 'exact' }, { sampler: 'exact' }]);
+    expect(() => noiseShare(1, 272, new InsecureSeededRandom(3), sampling)).toThrow(/table of sigma 272/);
+  });
+
+  it('costs delta only from a table, for every sample of every client and release', () => {
+    const request = { epsilon: 8, dimension: 10_000, clients: 1000, releases: 20 };
+    expect(noiseSamplingDelta({ sampler: 'exact' }, request)).toBe(0);
+    const sampling = noiseSampler('table', 271);
+    const delta = noiseSamplingDelta(sampling, request);
+    expect(delta).toBeGreaterThan((1 + Math.exp(8)) * 2e8 * 3600 * 2 ** -128);
+    expect(delta).toBeLessThan(1e-22);
   });
 });
 
