@@ -1,5 +1,6 @@
 /**
- * From a student's predictions to the envelope that is sent: soften, bound, add noise, frame, seal (docs/protocol.md sections 9 to 11).
+ * From predictions to what is sent: soften, bound, add noise; then frame and seal (docs/protocol.md sections 9 to 11), or, for secure aggregation, hand the
+ * integers to the masks.
  * Pure but for the randomness that is passed in. Each call draws fresh noise and fresh keys: what it returns is stored before it is charged
  * and sent, and a second call for the same round would be a second release.
  */
@@ -14,7 +15,7 @@ import { sealEnvelope } from '../../shared/protocol/envelope.ts';
 import { encodeGrid, encodePredictions } from '../../shared/protocol/matrix-frame.ts';
 import type { RoundDocument } from '../../shared/protocol/messages.ts';
 import type { Digest } from '../../shared/types/ids.ts';
-import type { Matrix } from '../../shared/types/matrix.ts';
+import type { Matrix, OutputKind } from '../../shared/types/matrix.ts';
 
 export interface Contribution {
   /** Digest of the frame: what the ledger charges. */
@@ -25,8 +26,8 @@ export interface Contribution {
 export interface ContributionRequest {
   readonly document: RoundDocument;
   readonly transcript: Digest;
-  /** The student's logits on the queried examples, [release.rows x release.columns]. */
-  readonly logits: Matrix;
+  /** Logits on the queried examples: see `GridRequest`. */
+  readonly predictions: readonly Matrix[];
   readonly identity: IdentityKeys;
   readonly random: RandomSource;
 }
@@ -44,14 +45,48 @@ export function makeContribution(request: ContributionRequest): Contribution {
   }
 }
 
-function contributionFrame({ document, logits, random }: ContributionRequest): Uint8Array {
-  const { release, encoding, cohort } = document;
-  if (!logits.values.every(Number.isFinite)) {
+function contributionFrame({ document, predictions, random }: ContributionRequest): Uint8Array {
+  const { release, encoding } = document;
+  if (release.mechanism !== 'none') return encodeGrid({ rows: release.rows, columns: release.columns, values: contributionGrid({ document, predictions, random }) });
+  if (predictions.length !== 1 || release.shards !== undefined) {
+    throw new FederationError('context-mismatch', 'Predictions of shards are sent with noise, or as a masked sum.', { field: 'release.shards', expected: 'no shards', got: String(predictions.length) });
+  }
+  const [outputs] = toOutputs(predictions, release.outputKind);
+  return encodePredictions(outputs!, release.outputKind, encoding);
+}
+
+export interface GridRequest {
+  readonly document: Pick<RoundDocument, 'release' | 'cohort' | 'trustMode' | 'secureAggregation'>;
+  /**
+   * Logits on the queried examples, [release.rows x release.columns] each: the student's alone, or with `release.shards` one matrix for each shard
+   * (`ShardModels.predict`), where a row of equal values has no opinion.
+   */
+  readonly predictions: readonly Matrix[];
+  readonly random: RandomSource;
+}
+
+/**
+ * The integers of a contribution, row-major, noise included, in grid steps: the whole noise (`gaussian`, `laplace`), a share of it (`discreteGaussian`), or none. Each call
+ * draws fresh noise, so the result is stored before it is charged and sent. Throws `data-invalid` for predictions that are no numbers, `policy-refused`
+ * when the release counts more shares than honest clients can be relied on, and `context-mismatch` when a share would leave without a mask.
+ */
+export function contributionGrid({ document, predictions, random }: GridRequest): Int32Array {
+  const { release, cohort } = document;
+  const mechanism = mechanismFor(release);
+  const { grid } = mechanism.constrainSensitivity(...toOutputs(predictions, release.outputKind));
+  const survivors = release.mechanism === 'discreteGaussian' ? honestSurvivors(document) : cohort.quorum;
+  return addNoise(grid, mechanism.noiseShare({ rows: release.rows, columns: release.columns }, survivors, random)).values;
+}
+
+/** Clients that are certainly in a sum and add their noise to it. */
+function honestSurvivors({ trustMode, secureAggregation }: GridRequest['document']): number {
+  if (trustMode === 'secure-aggregation' && secureAggregation !== undefined) return secureAggregation.minSurvivors - secureAggregation.maxCorrupt;
+  throw new FederationError('context-mismatch', 'A share of noise protects only inside a secure sum; nothing is sent without one.', { field: 'trustMode', expected: 'secure-aggregation', got: trustMode });
+}
+
+function toOutputs(predictions: readonly Matrix[], outputKind: OutputKind): readonly Matrix[] {
+  if (!predictions.every(({ values }) => values.every(Number.isFinite))) {
     throw new FederationError('data-invalid', 'The student predicts values that are not finite numbers: its training has diverged.', { field: 'student', next: 'Lower the learning rate, and check the private data for missing values.' });
   }
-  const predictions = release.outputKind === 'probabilities' ? softmax(logits) : logits;
-  if (release.mechanism === 'none') return encodePredictions(predictions, release.outputKind, encoding);
-  const mechanism = mechanismFor(release);
-  const { grid } = mechanism.constrainSensitivity(predictions);
-  return encodeGrid(addNoise(grid, mechanism.noiseShare({ rows: release.rows, columns: release.columns }, cohort.quorum, random)));
+  return outputKind === 'probabilities' ? predictions.map((logits) => softmax(logits)) : predictions;
 }

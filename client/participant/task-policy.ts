@@ -39,9 +39,17 @@ export function judgeTask(policy: ClientPolicy, task: TaskDocument, ledger: Priv
  * of the noise to whole grid steps, which a fine grid makes negligible.
  */
 function typicalRelease({ privacy, numClasses }: TaskDocument): ReleaseParameters {
-  if (privacy.mechanism === 'none') return { mechanism: 'none', outputKind: 'probabilities', rows: 1, columns: numClasses, gridStep: 1, noise: null };
+  if (privacy.mechanism === 'none') {
+    const shards = privacy.sampleAndAggregate === null ? {} : { shards: privacy.sampleAndAggregate.shards };
+    return { mechanism: 'none', outputKind: 'probabilities', rows: 1, columns: numClasses, gridStep: 1, ...shards, noise: null };
+  }
   if (privacy.epsilon === null) {
     throw new FederationError('context-mismatch', `The task names ${privacy.mechanism} noise, but no epsilon.`, { field: 'privacy.epsilon', expected: 'a number > 0', got: 'null', next: 'Ask the coordinator\'s operator.' });
   }
-  return planRelease({ mechanism: privacy.mechanism, outputKind: 'logits', rows: 1, columns: numClasses, rowClippingNorm: 1, gridStep: 2 ** -16, epsilon: privacy.epsilon, delta: privacy.delta, releases: privacy.releases });
+  const { mechanism, epsilon, delta, releases, secureAggregation, sampleAndAggregate } = privacy;
+  return planRelease({
+    mechanism, outputKind: 'logits', rows: 1, columns: numClasses, rowClippingNorm: 1, gridStep: 2 ** -16, epsilon, delta, releases,
+    ...(mechanism !== 'discreteGaussian' || secureAggregation === null ? {} : { shares: secureAggregation.minSurvivors - secureAggregation.maxCorrupt }),
+    ...(sampleAndAggregate === null ? {} : { shards: sampleAndAggregate.shards }),
+  });
 }

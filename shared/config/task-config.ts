@@ -115,7 +115,7 @@ export const TaskConfigSchema = z.strictObject({
        */
       trustMode: z.enum(['sealed', 'clear', 'secure-aggregation']).default('sealed'),
       /** `discreteGaussian` is distributed: each client adds a share of the noise, so it needs `secure-aggregation`; the others are local. */
-      mechanism: z.enum(['none', 'gaussian', 'laplace']).default('none'),
+      mechanism: z.enum(['none', 'gaussian', 'laplace', 'discreteGaussian']).default('none'),
       /** What one guarantee protects: everything of one client, or one of its records (with `sampleAndAggregate`). */
       unit: z.enum(['client', 'record']).default('client'),
       /** Target over all rounds, replace-one adjacency. Needed unless the mechanism is `none`. */
@@ -143,6 +143,8 @@ export const TaskConfigSchema = z.strictObject({
           model: name.default('softmax-regression'),
           /** Passes of each shard's model over its shard. */
           epochs: positiveInteger.max(10_000).default(30),
+          /** A shard whose largest probability for an example is below this has no opinion on it. Public, and about one shard alone. */
+          minConfidence: z.number().min(0).max(1).default(0),
         })
         .optional(),
     })

@@ -1,4 +1,5 @@
 /** The rules between a task's keys: what no single key's range can say. docs/task.md lists them for the user. */
+import { completeThreshold } from '../secure-aggregation/share-graph.ts';
 import type { ConfigRule } from './config-rule.ts';
 import type { DataSource, TaskConfigSchema } from './task-config.ts';
 import type { z } from 'zod';
@@ -11,6 +12,12 @@ type Task = z.infer<typeof TaskConfigSchema>;
  */
 export const MAX_CONTRIBUTION_BYTES = 64 * 1024 * 1024 - 4096;
 const bytesPerValue = { float32: 4, float16: 2, uint8: 1 } as const;
+
+/** Fewest clients in a secure sum. */
+const LEAST_SECURE_QUORUM = 3;
+
+/** Whether an aggregator needs no more than the sum of all contributions. */
+const worksOnSum: Readonly<Record<Task['aggregation']['aggregator'], boolean>> = { meanLogits: true, meanProbabilities: true, entropyReduction: true };
 
 /** How many examples a source gives, where that is known without reading it. */
 function knownSize(source: DataSource): number | undefined {
@@ -52,15 +59,87 @@ export const taskRules: readonly ConfigRule<Task>[] = [
   {
     reads: ['privacy.mechanism', 'privacy.trustMode'],
     check({ privacy }) {
-      if (privacy?.trustMode !== 'clear' || privacy.mechanism === 'none') return undefined;
-      return { path: 'privacy.trustMode', expected: `sealed, because privacy.mechanism is ${privacy.mechanism}`, got: 'clear', hint: '`clear` is for baselines that claim no privacy' };
+      if (privacy === undefined) return undefined;
+      const { trustMode, mechanism } = privacy;
+      if (trustMode === 'clear' && mechanism !== 'none') {
+        const expected = mechanism === 'discreteGaussian' ? 'secure-aggregation' : 'sealed';
+        return { path: 'privacy.trustMode', expected: `${expected}, because privacy.mechanism is ${mechanism}`, got: 'clear', hint: '`clear` is for baselines that claim no privacy' };
+      }
+      if (trustMode === 'sealed' && mechanism === 'discreteGaussian') {
+        return { path: 'privacy.mechanism', expected: 'none, gaussian or laplace, because privacy.trustMode is sealed', got: mechanism, hint: 'a share of the noise protects only inside a sum: use `trustMode: secure-aggregation`, or local noise (gaussian)' };
+      }
+      if (trustMode === 'secure-aggregation' && mechanism !== 'none' && mechanism !== 'discreteGaussian') {
+        return { path: 'privacy.mechanism', expected: 'discreteGaussian or none, because privacy.trustMode is secure-aggregation', got: mechanism, hint: 'under secure aggregation each client adds a share of the noise: `mechanism: discreteGaussian`' };
+      }
+      return undefined;
     },
   },
   {
-    reads: ['privacy.trustMode'],
+    reads: ['privacy.unit', 'privacy.sampleAndAggregate'],
     check({ privacy }) {
-      if (privacy?.trustMode !== 'secure-aggregation') return undefined;
-      return { path: 'privacy.trustMode', expected: 'sealed or clear', got: 'secure-aggregation', hint: 'secure-aggregation is not built yet in this version; use sealed' };
+      if (privacy === undefined) return undefined;
+      const { unit, sampleAndAggregate } = privacy;
+      if (unit === 'record' && sampleAndAggregate === undefined) {
+        return { path: 'privacy.unit', expected: 'client, because there is no privacy.sampleAndAggregate', got: 'record', hint: 'one record changes a whole model: only models of disjoint shards protect it alone; give `sampleAndAggregate: { shards: 25 }`' };
+      }
+      if (unit === 'client' && sampleAndAggregate !== undefined) {
+        return { path: 'privacy.unit', expected: 'record, because of privacy.sampleAndAggregate', got: 'client', hint: 'with shards one guarantee protects one record, not everything of a client' };
+      }
+      return undefined;
+    },
+  },
+  {
+    reads: ['privacy.mechanism', 'privacy.trustMode', 'privacy.sampleAndAggregate'],
+    check({ privacy }) {
+      if (privacy?.sampleAndAggregate === undefined || privacy.mechanism !== 'none' || privacy.trustMode === 'secure-aggregation') return undefined;
+      return { path: 'privacy.mechanism', expected: 'a mechanism with noise, because of privacy.sampleAndAggregate', got: 'none', hint: 'shards limit what one record changes; without noise that protects nothing' };
+    },
+  },
+  {
+    reads: ['privacy.sampleAndAggregate', 'aggregation.aggregator'],
+    check({ privacy, aggregation }) {
+      if (privacy?.sampleAndAggregate?.votes !== true || aggregation?.aggregator !== 'meanLogits') return undefined;
+      return { path: 'aggregation.aggregator', expected: 'meanProbabilities or entropyReduction, because of privacy.sampleAndAggregate.votes', got: 'meanLogits', hint: 'votes are probabilities; or set votes to false' };
+    },
+  },
+  {
+    reads: ['privacy.trustMode', 'schedule.quorum'],
+    check({ privacy, schedule }) {
+      if (privacy?.trustMode !== 'secure-aggregation' || schedule === undefined || schedule.quorum >= LEAST_SECURE_QUORUM) return undefined;
+      return { path: 'schedule.quorum', expected: `at least ${LEAST_SECURE_QUORUM}, because privacy.trustMode is secure-aggregation`, got: `${schedule.quorum}`, hint: 'a sum of two shows each of them the other' };
+    },
+  },
+  {
+    reads: ['privacy.trustMode', 'privacy.secureAggregation', 'schedule.quorum'],
+    check({ privacy, schedule }) {
+      if (privacy?.trustMode !== 'secure-aggregation' || schedule === undefined) return undefined;
+      const { maxCorrupt } = privacy.secureAggregation;
+      if (maxCorrupt < schedule.quorum) return undefined;
+      return { path: 'privacy.secureAggregation.maxCorrupt', expected: `below schedule.quorum (${schedule.quorum})`, got: `${maxCorrupt}`, hint: 'only the noise of honest clients counts, and there must be some' };
+    },
+  },
+  {
+    reads: ['privacy.trustMode', 'privacy.secureAggregation', 'schedule.quorum', 'schedule.minClients', 'schedule.cohortSize'],
+    check({ privacy, schedule }) {
+      if (privacy?.trustMode !== 'secure-aggregation' || schedule === undefined) return undefined;
+      const { maxCorrupt } = privacy.secureAggregation;
+      const { quorum, cohortSize, minClients } = schedule;
+      // Both are reported by themselves.
+      if (quorum < LEAST_SECURE_QUORUM || maxCorrupt >= quorum) return undefined;
+      const clients = cohortSize ?? minClients;
+      const least = completeThreshold(clients, maxCorrupt);
+      if (quorum >= least) return undefined;
+      return {
+        path: 'schedule.quorum', expected: `at least ${least} for ${clients} clients of which ${maxCorrupt} may be corrupt`, got: `${quorum}`,
+        hint: 'more than half of a round\'s clients have to stay, so that two different sums can\'t be opened; raise the quorum, or lower schedule.cohortSize',
+      };
+    },
+  },
+  {
+    reads: ['privacy.trustMode', 'aggregation.aggregator'],
+    check({ privacy, aggregation }) {
+      if (privacy?.trustMode !== 'secure-aggregation' || aggregation === undefined || worksOnSum[aggregation.aggregator]) return undefined;
+      return { path: 'aggregation.aggregator', expected: 'an aggregator of the mean, because privacy.trustMode is secure-aggregation', got: aggregation.aggregator, hint: 'nobody sees more than the sum: use meanProbabilities, meanLogits or entropyReduction' };
     },
   },
   {
@@ -87,12 +166,12 @@ export const taskRules: readonly ConfigRule<Task>[] = [
     },
   },
   {
-    reads: ['privacy.mechanism', 'aggregation.encoding', 'schedule.transferBatch', 'transferSet', 'data.numClasses'],
+    reads: ['privacy.mechanism', 'privacy.trustMode', 'aggregation.encoding', 'schedule.transferBatch', 'transferSet', 'data.numClasses'],
     check({ privacy, aggregation, schedule, transferSet, data }) {
       if (privacy === undefined || aggregation === undefined || schedule === undefined || transferSet === undefined || data === undefined) return undefined;
       const batch = schedule.transferBatch ?? knownSize(transferSet);
-      // Noised predictions are always 32-bit integers.
-      const bytes = privacy.mechanism === 'none' ? bytesPerValue[aggregation.encoding] : 4;
+      // Noised and masked predictions are always 32-bit integers.
+      const bytes = privacy.mechanism === 'none' && privacy.trustMode !== 'secure-aggregation' ? bytesPerValue[aggregation.encoding] : 4;
       const most = Math.floor(MAX_CONTRIBUTION_BYTES / (bytes * data.numClasses));
       if (batch === undefined || batch <= most) return undefined;
       return {

@@ -1,6 +1,6 @@
 /**
  * Bounds what one client can contribute: from predictions to integers whose norms never exceed what
- * `releaseSensitivity` publishes. Everything is clipped toward zero, so no rounding is added to the sensitivity.
+ * `matrixNorms` publishes, so that neighbors are never further apart than `releaseSensitivity` says. Everything is clipped toward zero, so no rounding is added to the sensitivity.
  *
  * The order: row, whole matrix, grid, then an exact check on the integers that are sent. The check can't fail (the proof
  * is in docs/privacy-model.md, section 3); it is there so that a bug here stops a release instead of weakening it.
@@ -9,7 +9,7 @@
 import { FederationError } from '../errors.ts';
 import type { IntegerMatrix, Matrix } from '../types/matrix.ts';
 import type { ReleaseParameters } from './release.ts';
-import { checkRelease, releaseSensitivity } from './release.ts';
+import { checkRelease, matrixNorms } from './release.ts';
 
 /** How far a row of probabilities may be from sum 1 before we say that it was clipped. */
 const ROW_SUM_TOLERANCE = 1e-3;
@@ -24,7 +24,28 @@ export interface ConstrainedPredictions {
   readonly wasClipped: boolean;
 }
 
-/** Clips a client's predictions to the bounds of the release and puts them on its grid. */
+/**
+ * A client's contribution before noise: its one matrix of predictions, or with `shards` the sum of its shards' matrices, each of which is bounded as a
+ * whole client's would be. Throws `shape-mismatch` for another number of matrices.
+ */
+export function constrainContribution(predictions: readonly Matrix[], parameters: ReleaseParameters): ConstrainedPredictions {
+  checkRelease(parameters);
+  const { rows, columns, shards = 1 } = parameters;
+  if (predictions.length !== shards) {
+    throw new FederationError('shape-mismatch', 'a contribution needs the predictions of every shard, and of nothing else', { field: 'predictions', expected: `${shards} matrices`, got: String(predictions.length) });
+  }
+  const values = new Int32Array(rows * columns);
+  let wasClipped = false;
+  for (const matrix of predictions) {
+    const bounded = constrainSensitivity(matrix, parameters);
+    // At most shards * maxAbsolute, which `checkRelease` has found to fit.
+    for (let i = 0; i < values.length; i++) values[i]! += bounded.grid.values[i]!;
+    wasClipped ||= bounded.wasClipped;
+  }
+  return { grid: { rows, columns, values }, wasClipped };
+}
+
+/** Clips one matrix of predictions (a client's, or one shard's) to the bounds of the release and puts it on its grid. */
 export function constrainSensitivity(predictions: Matrix, parameters: ReleaseParameters): ConstrainedPredictions {
   checkRelease(parameters);
   checkShape(predictions, parameters);
@@ -35,8 +56,11 @@ export function constrainSensitivity(predictions: Matrix, parameters: ReleasePar
     const source = predictions.values.subarray(row * columns, (row + 1) * columns);
     const target = bounded.subarray(row * columns, (row + 1) * columns);
     checkFinite(source, row);
-    const changed = parameters.outputKind === 'probabilities' ? projectProbabilities(source, target) : clipRow(source, target, parameters.rowClippingNorm ?? 0);
-    wasClipped ||= changed;
+    if (parameters.votes === true) vote(source, target);
+    else {
+      const changed = parameters.outputKind === 'probabilities' ? projectProbabilities(source, target) : clipRow(source, target, parameters.rowClippingNorm ?? 0);
+      wasClipped ||= changed;
+    }
   }
 
   // Implied by the row bounds, and kept: the guarantee is stated for the whole matrix, so the whole matrix is what is clipped.
@@ -58,7 +82,7 @@ export function gridToPredictions(grid: IntegerMatrix, gridStep: number): Matrix
 
 /** Throws `internal` when the integers exceed the published sensitivity. Exact: sums of integers below 2^53. */
 export function checkIntegerNorms(grid: IntegerMatrix, parameters: ReleaseParameters): void {
-  const bound = releaseSensitivity(parameters);
+  const bound = matrixNorms(parameters);
   let sumOfSquares = 0;
   let sumOfMagnitudes = 0;
   let smallest = 0;
@@ -70,8 +94,8 @@ export function checkIntegerNorms(grid: IntegerMatrix, parameters: ReleaseParame
     largest = Math.max(largest, value);
   }
   const isBounded =
-    sumOfSquares <= bound.l2.zeroOut ** 2 &&
-    sumOfMagnitudes <= bound.l1.zeroOut &&
+    sumOfSquares <= bound.l2 ** 2 &&
+    sumOfMagnitudes <= bound.l1 &&
     Math.max(largest, -smallest) <= bound.maxAbsolute &&
     (parameters.outputKind === 'logits' || smallest >= 0);
   if (!isBounded) {
@@ -105,6 +129,17 @@ function projectProbabilities(source: Float32Array, target: Float64Array): boole
   }
   for (let i = 0; i < target.length; i++) target[i] = target[i]! / sum;
   return hasNegative || Math.abs(sum - 1) > ROW_SUM_TOLERANCE;
+}
+
+/** One for the largest value (the first of equal ones); nothing at all for a row whose values are all equal: it has no opinion. */
+function vote(source: Float32Array, target: Float64Array): void {
+  let best = 0;
+  let smallest = Infinity;
+  source.forEach((value, i) => {
+    if (value > source[best]!) best = i;
+    smallest = Math.min(smallest, value);
+  });
+  if (source[best]! > smallest) target[best] = 1;
 }
 
 /** Scales the row down to L2 norm `rowClippingNorm` when it is longer. */

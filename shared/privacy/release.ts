@@ -3,8 +3,8 @@
  * account for, and the plan that meets a target epsilon.
  *
  * Everything here follows from public parameters. Proofs of the sensitivities: docs/privacy-model.md, section 3. The
- * unit is the client and the sensitivity is that of the WHOLE matrix: one private record changes the trained student and
- * with it every row, so noise calibrated to one row would not be a guarantee for anybody.
+ * sensitivity is that of a WHOLE matrix: one private record changes the trained student and with it every row, so noise
+ * calibrated to one row would not be a guarantee for anybody. The unit is the client, or with `shards` the record.
  */
 import { z } from 'zod';
 import { FederationError } from '../errors.ts';
@@ -14,6 +14,7 @@ import { checkDelta } from './accountants/accountant.ts';
 import { accountantFor } from './accountants/composite-accountant.ts';
 import { roundDown } from './accountants/numerics.ts';
 import type { NeighboringRelation, ReleaseEvent } from './dp-event.ts';
+import { MAX_SIGMA } from './sampling/discrete-gaussian.ts';
 
 /** Largest matrix that is ever allocated for one release. */
 export const MAX_COORDINATES = 2 ** 26;
@@ -23,6 +24,12 @@ const MAX_INT32 = 2 ** 31 - 1;
 const GAUSSIAN_TAIL_SIGMAS = 12;
 /** A discrete Laplace coordinate leaves +-80 scales with probability below 2^-115. */
 const LAPLACE_TAIL_SCALES = 80;
+/** Smallest standard deviation of one share of distributed noise, in grid steps: from here on a sum of shares is a discrete Gaussian up to a distance of 1e-35. */
+export const MIN_SHARE_SIGMA = 3;
+/** Most shards of one client. */
+export const MAX_SHARDS = 10_000;
+/** Most noise shares that one release counts. */
+const MAX_SHARES = 100_000;
 /** Sums of squares of integers up to here are exact in float64, so the norm check on integers has no rounding error. */
 const MAX_SQUARED_NORM = 2 ** 52;
 /**
@@ -41,6 +48,13 @@ const common = {
   rowClippingNorm: z.number().positive().max(1e6).optional(),
   /** Grid step of the integers on the wire, in units of the predictions. */
   gridStep: z.number().min(2 ** -24).max(1),
+  /**
+   * Sample-and-aggregate: the matrix is the SUM of this many matrices, each from a model of one shard of the client's records. One record is in
+   * one shard, so the sensitivity is that of one such matrix, and the unit is the record.
+   */
+  shards: z.int().min(2).max(MAX_SHARDS).optional(),
+  /** Each row (of each shard) is one-hot, or all zero: one vote, or none. Probabilities only. */
+  votes: z.literal(true).optional(),
 };
 const noiseInteger = z.int().min(1).max(MAX_INT32);
 
@@ -52,6 +66,15 @@ export const ReleaseParametersSchema = z
     z.strictObject({ mechanism: z.literal('gaussian'), ...common, noise: z.strictObject({ sigmaGrid: noiseInteger }) }),
     /** `scaleGrid`: the scale `b` of the discrete Laplace, `P[k] ~ exp(-|k|/b)`, per coordinate. */
     z.strictObject({ mechanism: z.literal('laplace'), ...common, noise: z.strictObject({ scaleGrid: noiseInteger }) }),
+    /**
+     * Distributed noise, for sums that only secure aggregation opens. `sigmaGrid`: parameter of ONE client's discrete Gaussian, per coordinate.
+     * `shares`: how many of them are certainly in every sum, i.e. honest survivors; only these are accounted for.
+     */
+    z.strictObject({
+      mechanism: z.literal('discreteGaussian'),
+      ...common,
+      noise: z.strictObject({ sigmaGrid: z.int().min(MIN_SHARE_SIGMA).max(MAX_SIGMA - 1), shares: z.int().min(1).max(MAX_SHARES) }),
+    }),
   ])
   .superRefine((parameters, context) => {
     const problem = findReleaseProblem(parameters);
@@ -61,30 +84,58 @@ export type ReleaseParameters = z.infer<typeof ReleaseParametersSchema>;
 export type MechanismName = ReleaseParameters['mechanism'];
 export type GaussianRelease = Extract<ReleaseParameters, { mechanism: 'gaussian' }>;
 export type LaplaceRelease = Extract<ReleaseParameters, { mechanism: 'laplace' }>;
+export type DiscreteGaussianRelease = Extract<ReleaseParameters, { mechanism: 'discreteGaussian' }>;
 export type NoiselessRelease = Extract<ReleaseParameters, { mechanism: 'none' }>;
+
+/** What one guarantee protects: everything of one client, or one record (example) of it. */
+export type PrivacyUnit = 'client' | 'record';
+
+/** The unit that a release protects by itself, not by what a task says of it. */
+export function releaseUnit({ shards }: Pick<ReleaseParameters, 'shards'>): PrivacyUnit {
+  return shards === undefined ? 'client' : 'record';
+}
+
+/** Largest norms of one integer matrix, before noise, in grid steps: of a client's, or with `shards` of one shard's. */
+export interface MatrixNorms {
+  readonly l2: number;
+  readonly l1: number;
+  /** Largest magnitude of one coordinate. */
+  readonly maxAbsolute: number;
+}
 
 /** Largest distance between what two neighbors release before noise, in grid steps: of the whole integer matrix. */
 export interface ReleaseSensitivity {
   readonly l2: Readonly<Record<NeighboringRelation, number>>;
   readonly l1: Readonly<Record<NeighboringRelation, number>>;
-  /** Largest magnitude of one coordinate. */
+  /** Largest magnitude of one coordinate of a client's matrix. */
   readonly maxAbsolute: number;
 }
 
+type ReleaseShape = Pick<ReleaseParameters, 'outputKind' | 'rows' | 'columns' | 'rowClippingNorm' | 'gridStep' | 'shards'>;
+
 /**
- * Sensitivities in grid steps (docs/privacy-model.md, section 3). Per row: probabilities are non-negative with L1 norm
- * <= 1, hence L2 norm <= 1; logits have L2 norm <= s, hence L1 norm <= s sqrt(columns). Rounding toward zero only shrinks.
+ * Per row: probabilities (and votes, which are some) are non-negative with L1 norm <= 1, hence L2 norm <= 1; logits have L2 norm <= s,
+ * hence L1 norm <= s sqrt(columns). Rounding toward zero only shrinks.
  */
-export function releaseSensitivity(parameters: Pick<ReleaseParameters, 'outputKind' | 'rows' | 'columns' | 'rowClippingNorm' | 'gridStep'>): ReleaseSensitivity {
-  const { rows, columns, gridStep } = parameters;
-  const rowNorm = ((parameters.outputKind === 'probabilities' ? 1 : requireRowClippingNorm(parameters)) / gridStep) * (1 + FLOAT_SLACK);
-  const l2 = rowNorm * Math.sqrt(rows);
-  if (parameters.outputKind === 'probabilities') {
-    // Two vectors with non-negative coordinates: ||g - g'||^2 = ||g||^2 + ||g'||^2 - 2<g, g'> <= 2 l2^2.
-    return { l2: { zeroOut: l2, replaceOne: Math.SQRT2 * l2 }, l1: { zeroOut: rowNorm * rows, replaceOne: 2 * rowNorm * rows }, maxAbsolute: rowNorm };
-  }
-  const l1 = rowNorm * Math.sqrt(columns) * rows;
-  return { l2: { zeroOut: l2, replaceOne: 2 * l2 }, l1: { zeroOut: l1, replaceOne: 2 * l1 }, maxAbsolute: rowNorm };
+export function matrixNorms(parameters: ReleaseShape): MatrixNorms {
+  const { rows, columns, gridStep, outputKind } = parameters;
+  const rowNorm = ((outputKind === 'probabilities' ? 1 : requireRowClippingNorm(parameters)) / gridStep) * (1 + FLOAT_SLACK);
+  return { l2: rowNorm * Math.sqrt(rows), l1: rowNorm * (outputKind === 'probabilities' ? 1 : Math.sqrt(columns)) * rows, maxAbsolute: rowNorm };
+}
+
+/**
+ * Sensitivities in grid steps (docs/privacy-model.md, section 3).
+ *
+ * With `shards` the unit is the record: replaced by another (`replaceOne`), or taken away with its position left empty (`zeroOut`). Both change the
+ * matrix of one shard to any other one, so both have the replace-one sensitivity of one matrix, whatever the number of shards.
+ */
+export function releaseSensitivity(parameters: ReleaseShape): ReleaseSensitivity {
+  const { l2, l1, maxAbsolute } = matrixNorms(parameters);
+  // Two vectors with non-negative coordinates: ||g - g'||^2 = ||g||^2 + ||g'||^2 - 2<g, g'> <= 2 l2^2.
+  const l2Replace = (parameters.outputKind === 'probabilities' ? Math.SQRT2 : 2) * l2;
+  const { shards } = parameters;
+  if (shards !== undefined) return { l2: { zeroOut: l2Replace, replaceOne: l2Replace }, l1: { zeroOut: 2 * l1, replaceOne: 2 * l1 }, maxAbsolute: shards * maxAbsolute };
+  return { l2: { zeroOut: l2, replaceOne: l2Replace }, l1: { zeroOut: l1, replaceOne: 2 * l1 }, maxAbsolute };
 }
 
 /** The event of sending one release. Noise multipliers are rounded down. */
@@ -98,6 +149,15 @@ export function releaseEvent(parameters: ReleaseParameters, adjacency: Neighbori
       return { kind: 'gaussian', noiseMultiplier: roundDown(parameters.noise.sigmaGrid / sensitivity.l2[adjacency]) };
     case 'laplace':
       return { kind: 'laplace', noiseMultiplier: roundDown(parameters.noise.scaleGrid / sensitivity.l1[adjacency]) };
+    case 'discreteGaussian':
+      return {
+        kind: 'distributedDiscreteGaussian',
+        sigma: parameters.noise.sigmaGrid,
+        shares: parameters.noise.shares,
+        l2Sensitivity: sensitivity.l2[adjacency],
+        l1Sensitivity: sensitivity.l1[adjacency],
+        dimension: parameters.rows * parameters.columns,
+      };
   }
 }
 
@@ -127,6 +187,13 @@ export interface ReleasePlanRequest {
   readonly delta: number;
   /** How many releases one client may send: rounds, and every retried round counts again. */
   readonly releases: number;
+  /** Noise shares that are certainly in every sum: fewest survivors less the corrupt ones. Needed for `discreteGaussian`, and only for it. */
+  readonly shares?: number | undefined;
+  readonly shards?: number | undefined;
+  /** Default false. */
+  readonly votes?: boolean | undefined;
+  /** Most clients in one sum: the plan then fits the ring. For secure aggregation. */
+  readonly clients?: number | undefined;
 }
 
 /**
@@ -134,10 +201,20 @@ export interface ReleasePlanRequest {
  * accountant that accounts for the run, so planning and accounting can't disagree: `accounted epsilon <= epsilon` always.
  */
 export function planRelease(request: ReleasePlanRequest): ReleaseParameters {
-  const { mechanism, outputKind, rows, columns, gridStep, releases } = request;
+  const { mechanism, outputKind, rows, columns, gridStep, releases, shards, clients } = request;
   const rowClippingNorm = outputKind === 'logits' ? requireRowClippingNorm(request) : undefined;
-  const base = { outputKind, rows, columns, gridStep, ...(rowClippingNorm === undefined ? {} : { rowClippingNorm }) };
-  if (mechanism === 'none') return parsePlan({ mechanism, ...base, noise: null });
+  const base = {
+    outputKind, rows, columns, gridStep,
+    ...(rowClippingNorm === undefined ? {} : { rowClippingNorm }),
+    ...(shards === undefined ? {} : { shards }),
+    ...(request.votes === true ? { votes: true as const } : {}),
+  };
+  const finished = (parameters: ReleaseParameters): ReleaseParameters => {
+    const plan = parsePlan(parameters);
+    if (clients !== undefined) checkSumFits(plan, clients);
+    return plan;
+  };
+  if (mechanism === 'none') return finished({ mechanism, ...base, noise: null });
 
   const epsilon = request.epsilon;
   if (epsilon === undefined || !(epsilon > 0)) {
@@ -152,23 +229,64 @@ export function planRelease(request: ReleasePlanRequest): ReleaseParameters {
   if (!Number.isSafeInteger(releases) || releases < 1) {
     throw new FederationError('config-invalid', 'the number of releases is not usable', { field: 'schedule.rounds', expected: 'an integer >= 1', got: String(releases) });
   }
-  const withNoise = (noise: number): ReleaseParameters =>
-    mechanism === 'gaussian' ? { mechanism, ...base, noise: { sigmaGrid: noise } } : { mechanism, ...base, noise: { scaleGrid: noise } };
+  const shares = mechanism === 'discreteGaussian' ? requireShares(request) : 1;
+  const withNoise = (noise: number): ReleaseParameters => {
+    switch (mechanism) {
+      case 'gaussian':
+        return { mechanism, ...base, noise: { sigmaGrid: noise } };
+      case 'laplace':
+        return { mechanism, ...base, noise: { scaleGrid: noise } };
+      case 'discreteGaussian':
+        return { mechanism, ...base, noise: { sigmaGrid: noise, shares } };
+    }
+  };
   const isEnough = (noise: number) => {
     const run = { kind: 'selfComposed', event: releaseEvent(withNoise(noise), 'replaceOne'), count: releases } as const;
     return accountantFor([run], 'replaceOne').epsilon(request.delta as Delta) <= epsilon;
   };
+  const [least, most] = mechanism === 'discreteGaussian' ? [MIN_SHARE_SIGMA, MAX_SIGMA - 1] : [1, MAX_INT32];
   // The shape must be sound before anything is computed from it.
-  parsePlan(withNoise(1));
-  if (!isEnough(MAX_INT32)) throw new FederationError('config-invalid', `no ${mechanism} noise on 32-bit integers meets epsilon ${epsilon}`, noiseTooLarge(mechanism, 'more'));
-  let tooSmall = 0;
-  let enough = MAX_INT32;
+  parsePlan(withNoise(least));
+  if (!isEnough(most)) throw new FederationError('config-invalid', `no ${mechanism} noise on 32-bit integers meets epsilon ${epsilon}`, noiseTooLarge(mechanism, 'more'));
+  let tooSmall = least - 1;
+  let enough: number = most;
   while (enough - tooSmall > 1) {
     const middle = Math.floor((tooSmall + enough) / 2);
     if (isEnough(middle)) enough = middle;
     else tooSmall = middle;
   }
-  return parsePlan(withNoise(enough));
+  return finished(withNoise(enough));
+}
+
+/** `quorum` survivors, of which `maxCorrupt` may add no noise, or know their own. */
+function requireShares({ shares }: ReleasePlanRequest): number {
+  if (shares !== undefined && Number.isSafeInteger(shares) && shares >= 1 && shares <= MAX_SHARES) return shares;
+  throw new FederationError('config-invalid', 'distributed noise needs honest survivors to add it', {
+    field: 'schedule.quorum',
+    expected: `schedule.quorum - privacy.secureAggregation.maxCorrupt in [1, ${MAX_SHARES}]`,
+    got: String(shares),
+    next: 'Raise schedule.quorum, or lower privacy.secureAggregation.maxCorrupt.',
+  });
+}
+
+/**
+ * Largest magnitude of a coordinate of the sum of `clients` honest contributions, but for a probability below 2^-100. Discrete Gaussians, and so
+ * their sums, are subgaussian with their sigma^2 as variance proxy (Canonne, Kamath & Steinke 2020, Fact 20).
+ */
+export function largestSum(parameters: ReleaseParameters, clients: number): number {
+  return clients * releaseSensitivity(parameters).maxAbsolute + Math.sqrt(clients) * noiseTail(parameters);
+}
+
+/** Throws `config-invalid` unless a sum of this many honest contributions fits [-2^31, 2^31). A wrap would cost accuracy, never privacy. */
+export function checkSumFits(parameters: ReleaseParameters, clients: number): void {
+  const largest = largestSum(parameters, clients);
+  if (largest < MAX_INT32) return;
+  throw new FederationError('config-invalid', `a sum of ${clients} noised predictions would not fit 32-bit integers`, { ...noiseTooLarge(parameters.mechanism, largest.toExponential(3)), expected: `largest sum <= ${MAX_INT32}` });
+}
+
+/** What one grid step of a contribution is worth in units of the predictions: with shards, a contribution is their sum. */
+export function contributionStep({ gridStep, shards = 1 }: Pick<ReleaseParameters, 'gridStep' | 'shards'>): number {
+  return gridStep / shards;
 }
 
 interface ReleaseProblem {
@@ -190,16 +308,19 @@ function findReleaseProblem(parameters: ReleaseParameters): ReleaseProblem | und
       next: 'Set privacy.rowClippingNorm exactly when predictions are logits.',
     };
   }
+  if (parameters.votes === true && outputKind !== 'probabilities') {
+    return { field: 'votes', message: 'votes are probabilities', expected: 'outputKind probabilities', got: outputKind, next: 'Aggregate with meanProbabilities or entropyReduction, or set privacy.sampleAndAggregate.votes to false.' };
+  }
   if (rows * columns > MAX_COORDINATES) {
     return { field: 'rows', message: 'the matrix is too large', expected: `rows * columns <= ${MAX_COORDINATES}`, got: String(rows * columns), next: 'Lower schedule.transferBatch.' };
   }
-  const { l2 } = releaseSensitivity(parameters);
-  if (l2.zeroOut ** 2 > MAX_SQUARED_NORM) {
+  const { l2 } = matrixNorms(parameters);
+  if (l2 ** 2 > MAX_SQUARED_NORM) {
     return {
       field: 'gridStep',
       message: 'the grid is too fine for an exact norm check',
       expected: `rows * (row norm / gridStep)^2 <= ${MAX_SQUARED_NORM}`,
-      got: (l2.zeroOut ** 2).toExponential(3),
+      got: (l2 ** 2).toExponential(3),
       next: 'Raise privacy.gridStep, or lower schedule.transferBatch or privacy.rowClippingNorm.',
     };
   }
@@ -219,6 +340,7 @@ function noiseTail(parameters: ReleaseParameters): number {
     case 'none':
       return 0;
     case 'gaussian':
+    case 'discreteGaussian':
       return GAUSSIAN_TAIL_SIGMAS * parameters.noise.sigmaGrid;
     case 'laplace':
       return LAPLACE_TAIL_SCALES * parameters.noise.scaleGrid;
@@ -231,7 +353,7 @@ function noiseTooLarge(mechanism: MechanismName, got: string) {
     field: 'gridStep',
     expected: `largest prediction / gridStep + ${tail} <= ${MAX_INT32}`,
     got,
-    next: 'Raise privacy.gridStep (a coarser grid), raise privacy.epsilon, or lower the rounds or schedule.transferBatch.',
+    next: 'Raise privacy.gridStep (a coarser grid), raise privacy.epsilon, or lower the rounds, the shards or schedule.transferBatch.',
   };
 }
 

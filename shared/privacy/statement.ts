@@ -63,7 +63,7 @@ export const PrivacyStatementSchema = z.discriminatedUnion('claim', [
   z.strictObject({
     claim: z.literal('none'),
     ...common,
-    mechanism: z.enum(['none', 'gaussian', 'laplace']),
+    mechanism: z.enum(['none', 'gaussian', 'laplace', 'discreteGaussian']),
     epsilon: z.literal('infinite'),
     reason: z.string().min(1),
   }),
@@ -108,7 +108,7 @@ export function buildStatement(input: StatementInput): PrivacyStatement {
     releases: ledger.length,
     notProtected: [...NOT_PROTECTED],
   };
-  if (parameters.mechanism === 'none' || trustMode !== 'sealed' || input.isNoiseSeeded === true) {
+  if (parameters.mechanism === 'none' || parameters.mechanism === 'discreteGaussian' || trustMode !== 'sealed' || input.isNoiseSeeded === true) {
     const reason =
       parameters.mechanism === 'none'
         ? 'predictions are sent without noise'

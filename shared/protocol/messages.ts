@@ -63,6 +63,39 @@ const OptimizerSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('sgd'), learningRate: z.number().positive(), momentum: z.number().min(0).lt(1) }),
 ]);
 
+/** What a task promises about privacy, once for all its rounds. */
+const TaskPrivacySchema = z
+  .object({
+    trustMode: z.enum(trustModes),
+    mechanism: z.enum(['none', 'gaussian', 'laplace', 'discreteGaussian']),
+    /** What the epsilon protects: everything of one client, or one of its records. */
+    unit: z.enum(['client', 'record']),
+    epsilon: z.number().positive().nullable(),
+    delta: z.number().positive().lt(1),
+    releases: z.int().min(1),
+    /** There exactly when the trust mode is `secure-aggregation`. Every round has these numbers. */
+    secureAggregation: z.object({ minSurvivors: z.int().min(2), maxCorrupt: z.int().min(0) }).nullable().default(null),
+    /** There exactly when the unit is `record`: how a client predicts, see docs/privacy-model.md. */
+    sampleAndAggregate: z
+      .object({
+        shards: z.int().min(2).max(10_000),
+        votes: z.boolean(),
+        /** A name from the model zoo. */
+        model: z.string().min(1).max(64),
+        epochs: z.int().min(1).max(10_000),
+        minConfidence: z.number().min(0).max(1).default(0),
+      })
+      .nullable()
+      .default(null),
+  })
+  .superRefine(({ trustMode, mechanism, unit, secureAggregation, sampleAndAggregate }, context) => {
+    const contradiction = (field: string, message: string) => context.addIssue({ code: 'custom', path: [field], message });
+    if ((trustMode === 'secure-aggregation') !== (secureAggregation !== null)) contradiction('secureAggregation', 'expected exactly with the trust mode secure-aggregation');
+    if (secureAggregation !== null && secureAggregation.maxCorrupt >= secureAggregation.minSurvivors) contradiction('secureAggregation', 'expected maxCorrupt below minSurvivors');
+    if (mechanism !== 'none' && (mechanism === 'discreteGaussian') !== (trustMode === 'secure-aggregation')) contradiction('mechanism', 'expected discreteGaussian exactly with the trust mode secure-aggregation');
+    if ((unit === 'record') !== (sampleAndAggregate !== null)) contradiction('sampleAndAggregate', 'expected exactly with the unit record');
+  });
+
 export const TaskDocumentSchema = z.object({
   protocol: z.literal('fdp/1'),
   task: TaskIdSchema,
@@ -83,14 +116,7 @@ export const TaskDocumentSchema = z.object({
     earlyStoppingPatience: z.int().min(0),
   }),
   distillation: z.object({ temperature: z.number().positive(), alpha: z.number().min(0).lt(1), loss: z.enum(['kl', 'logitMae']) }),
-  privacy: z.object({
-    trustMode: z.enum(trustModes),
-    mechanism: z.enum(['none', 'gaussian', 'laplace']),
-    unit: z.enum(['client']),
-    epsilon: z.number().positive().nullable(),
-    delta: z.number().positive().lt(1),
-    releases: z.int().min(1),
-  }),
+  privacy: TaskPrivacySchema,
   schedule: z.object({ rounds: z.int().min(1), minClients: z.int().min(1), quorum: z.int().min(1), roundDeadlineMs: z.number().positive() }),
   admission: z.enum(['open', 'token', 'allow-list']),
 });

@@ -5,7 +5,7 @@
  *
  * Protects the values of the matrix, one release at a time. Not who sent it, when, or how long the sampling took.
  */
-import { checkShape, constrainSensitivity } from '../clipping.ts';
+import { checkShape, constrainContribution } from '../clipping.ts';
 import type { GaussianRelease } from '../release.ts';
 import { checkRelease, releaseEvents } from '../release.ts';
 import { sampleRoundedGaussians } from '../sampling/rounded-gaussian.ts';
@@ -17,7 +17,7 @@ export function gaussianMechanism(parameters: GaussianRelease): PrivacyMechanism
   return {
     parameters,
     events: releaseEvents(parameters),
-    constrainSensitivity: (predictions) => constrainSensitivity(predictions, parameters),
+    constrainSensitivity: (...predictions) => constrainContribution(predictions, parameters),
     noiseShare(shape, minSurvivors, random) {
       checkShape(shape, parameters);
       checkMinSurvivors(minSurvivors);

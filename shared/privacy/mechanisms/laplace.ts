@@ -4,7 +4,7 @@
  *
  * Its sensitivity grows with rows, the Gaussian's with their square root: rarely the better choice for a matrix.
  */
-import { checkShape, constrainSensitivity } from '../clipping.ts';
+import { checkShape, constrainContribution } from '../clipping.ts';
 import type { LaplaceRelease } from '../release.ts';
 import { checkRelease, releaseEvents } from '../release.ts';
 import { sampleDiscreteLaplaces } from '../sampling/discrete-laplace.ts';
@@ -16,7 +16,7 @@ export function laplaceMechanism(parameters: LaplaceRelease): PrivacyMechanism {
   return {
     parameters,
     events: releaseEvents(parameters),
-    constrainSensitivity: (predictions) => constrainSensitivity(predictions, parameters),
+    constrainSensitivity: (...predictions) => constrainContribution(predictions, parameters),
     noiseShare(shape, minSurvivors, random) {
       checkShape(shape, parameters);
       checkMinSurvivors(minSurvivors);

@@ -1,6 +1,7 @@
 /** From the parameters in a signed manifest to the mechanism that carries them out. */
 import { unreachable } from '../../errors.ts';
 import type { ReleaseParameters } from '../release.ts';
+import { discreteGaussianMechanism } from './discrete-gaussian.ts';
 import { gaussianMechanism } from './gaussian.ts';
 import { laplaceMechanism } from './laplace.ts';
 import type { PrivacyMechanism } from './mechanism.ts';
@@ -15,6 +16,8 @@ export function mechanismFor(parameters: ReleaseParameters): PrivacyMechanism {
       return gaussianMechanism(parameters);
     case 'laplace':
       return laplaceMechanism(parameters);
+    case 'discreteGaussian':
+      return discreteGaussianMechanism(parameters);
     default:
       return unreachable(parameters);
   }

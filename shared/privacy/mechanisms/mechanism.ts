@@ -19,11 +19,11 @@ export interface PrivacyMechanism {
   readonly parameters: ReleaseParameters;
   /** What sending one noised matrix is accounted as. */
   readonly events: ReleaseEvents;
-  /** Bounds the whole matrix and puts it on the grid. */
-  constrainSensitivity(predictions: Matrix): ConstrainedPredictions;
+  /** Bounds the whole matrix and puts it on the grid. With `shards`: as many matrices, each bounded by itself, then summed. */
+  constrainSensitivity(...predictions: readonly Matrix[]): ConstrainedPredictions;
   /**
-   * Fresh noise, in grid steps, one value a coordinate. `minSurvivors` is how many such shares are in any sum that is
-   * ever opened; the local mechanisms here ignore it, because each share alone carries the full noise.
+   * Fresh noise, in grid steps, one value a coordinate. `minSurvivors` is how many such shares of honest clients are in any sum that is
+   * ever opened: the distributed mechanism refuses fewer than its release counts; the local ones ignore it, because each share alone carries the full noise.
    */
   noiseShare(shape: Shape, minSurvivors: number, random: RandomSource): Int32Array;
 }

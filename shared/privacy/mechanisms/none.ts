@@ -1,5 +1,5 @@
 /** Clipping and grid without noise: for baselines and ablations. Gives NO differential privacy: epsilon is infinite. */
-import { checkShape, constrainSensitivity } from '../clipping.ts';
+import { checkShape, constrainContribution } from '../clipping.ts';
 import type { NoiselessRelease } from '../release.ts';
 import { checkRelease, releaseEvents } from '../release.ts';
 import type { PrivacyMechanism } from './mechanism.ts';
@@ -10,7 +10,7 @@ export function noMechanism(parameters: NoiselessRelease): PrivacyMechanism {
   return {
     parameters,
     events: releaseEvents(parameters),
-    constrainSensitivity: (predictions) => constrainSensitivity(predictions, parameters),
+    constrainSensitivity: (...predictions) => constrainContribution(predictions, parameters),
     noiseShare(shape, minSurvivors) {
       checkShape(shape, parameters);
       checkMinSurvivors(minSurvivors);

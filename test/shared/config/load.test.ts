@@ -59,7 +59,7 @@ describe('mistakes against the schema', () => {
     ['too_big', { distillation: { temperature: 101 } }, { expected: 'at most 100', got: '101' }],
     ['too_big, exclusive', { distillation: { alpha: 1 } }, { expected: 'less than 1', got: '1' }],
     ['too_big, a list', { data: { numClasses: 2, exampleShape: [1, 1, 1, 1, 1] } }, { path: 'data.exampleShape', expected: 'at most 4 entries', got: 'a list of 5 entries' }],
-    ['invalid_value', { privacy: { mechanism: 'gausian' } }, { expected: 'one of none, gaussian, laplace', got: '"gausian"', hint: 'did you mean `gaussian`?' }],
+    ['invalid_value', { privacy: { mechanism: 'gausian' } }, { expected: 'one of none, gaussian, laplace, discreteGaussian', got: '"gausian"', hint: 'did you mean `gaussian`?' }],
     ['invalid_value, abbreviated', { privacy: { mechanism: 'gauss' } }, { hint: 'did you mean `gaussian`?' }],
     ['invalid_format', { task: 'Digits!' }, { path: 'task', got: '"Digits!"' }],
     ['invalid_union, no discriminator', { teacher: {} }, { path: 'teacher.kind', expected: 'one of consensus, learner, pretrained', got: 'nothing' }],
@@ -109,13 +109,24 @@ describe('mistakes against the schema', () => {
 
 describe('rules between keys', () => {
   const noised = { mechanism: 'gaussian', epsilon: 1 };
+  const distributed = { trustMode: 'secure-aggregation', mechanism: 'discreteGaussian', epsilon: 1, secureAggregation: { maxCorrupt: 1 } };
+  const secureSchedule = { quorum: 6, minClients: 6 };
   it.each<[string, object, Partial<ConfigIssue>]>([
     ['a quorum above minClients', { schedule: { quorum: 3 } }, { path: 'schedule.minClients', got: '2' }],
     ['a quorum above the cohort', { schedule: { quorum: 2, cohortSize: 1 } }, { path: 'schedule.quorum', got: '2' }],
     ['noise without epsilon', { privacy: { mechanism: 'laplace' } }, { path: 'privacy.epsilon', got: 'nothing' }],
     ['epsilon without noise', { privacy: { epsilon: 1 } }, { path: 'privacy.epsilon', got: '1' }],
     ['noise in the clear', { privacy: { ...noised, trustMode: 'clear' } }, { path: 'privacy.trustMode', got: 'clear' }],
-    ['secure aggregation, which is not built', { privacy: { ...noised, trustMode: 'secure-aggregation' } }, { path: 'privacy.trustMode', hint: 'secure-aggregation is not built yet in this version; use sealed' }],
+    ['local noise under secure aggregation', { privacy: { ...noised, trustMode: 'secure-aggregation' }, schedule: secureSchedule }, { path: 'privacy.mechanism', got: 'gaussian', hint: 'under secure aggregation each client adds a share of the noise: `mechanism: discreteGaussian`' }],
+    ['a share of noise outside a sum', { privacy: { ...distributed, trustMode: 'sealed' } }, { path: 'privacy.mechanism', got: 'discreteGaussian' }],
+    ['a share of noise in the clear', { privacy: { ...distributed, trustMode: 'clear' } }, { path: 'privacy.trustMode', expected: 'secure-aggregation, because privacy.mechanism is discreteGaussian' }],
+    ['a secure sum of two', { privacy: distributed }, { path: 'schedule.quorum', expected: 'at least 3, because privacy.trustMode is secure-aggregation' }],
+    ['nobody honest in a sum', { privacy: { ...distributed, secureAggregation: { maxCorrupt: 6 } }, schedule: secureSchedule }, { path: 'privacy.secureAggregation.maxCorrupt', expected: 'below schedule.quorum (6)' }],
+    ['a quorum that lets two sums be opened', { privacy: distributed, schedule: { ...secureSchedule, cohortSize: 12 } }, { path: 'schedule.quorum', expected: 'at least 7 for 12 clients of which 1 may be corrupt' }],
+    ['records without shards', { privacy: { ...noised, unit: 'record' } }, { path: 'privacy.unit', got: 'record' }],
+    ['shards under a promise to clients', { privacy: { ...noised, sampleAndAggregate: { shards: 5 } } }, { path: 'privacy.unit', got: 'client' }],
+    ['shards without noise, matrix by matrix', { privacy: { unit: 'record', sampleAndAggregate: { shards: 5 } } }, { path: 'privacy.mechanism', got: 'none' }],
+    ['votes among logits', { privacy: { ...noised, unit: 'record', sampleAndAggregate: { shards: 5 } }, aggregation: { aggregator: 'meanLogits' } }, { path: 'aggregation.aggregator', got: 'meanLogits' }],
     ['mean of logits from a softmax teacher', { aggregation: { aggregator: 'meanLogits' }, teacher: { kind: 'pretrained', path: 'm', outputKind: 'probabilities' } }, { path: 'teacher.outputKind' }],
     ['logit loss on probabilities', { distillation: { loss: 'logitMae' } }, { path: 'distillation.loss' }],
     ['a batch larger than the set', { transferSet: { source: 'mnist', size: 100 }, schedule: { transferBatch: 101 } }, { path: 'schedule.transferBatch', got: '101' }],
@@ -133,6 +144,10 @@ describe('rules between keys', () => {
   it.each<[string, object]>([
     ['quorum = minClients = cohort', { schedule: { quorum: 4, minClients: 4, cohortSize: 4 } }],
     ['noise with epsilon', { privacy: noised }],
+    ['distributed noise', { privacy: distributed, schedule: { ...secureSchedule, cohortSize: 9 } }],
+    ['masks alone', { privacy: { trustMode: 'secure-aggregation' }, schedule: secureSchedule }],
+    ['votes of shards in a secure sum', { privacy: { ...distributed, unit: 'record', sampleAndAggregate: { shards: 25 } }, schedule: secureSchedule }],
+    ['probabilities of shards with local noise', { privacy: { ...noised, unit: 'record', sampleAndAggregate: { shards: 25, votes: false } } }],
     ['a baseline in the clear', { privacy: { trustMode: 'clear' } }],
     ['FedMD as published', { aggregation: { aggregator: 'meanLogits' }, distillation: { loss: 'logitMae' }, teacher: { kind: 'consensus' } }],
     ['a batch of the whole set', { transferSet: { source: 'mnist', size: 100 }, schedule: { transferBatch: 100 } }],
