@@ -235,7 +235,7 @@ export class Coordinator implements CoordinatorEndpoint {
     if (error instanceof FederationError && error.code === 'disk-full') this.#giveUp(error);
     const session = this.#sessions.find(connection); // gone, when the connection was lost or replaced meanwhile
     const needsRound = session !== undefined && error instanceof FederationError && (error.code === 'round-closed' || error.code === 'round-unknown' || error.code === 'not-in-cohort');
-    const problem = toProblem(error, needsRound ? { nextRound: nextRoundFor(this.#state, session.client) } : {});
+    const problem = toProblem(error, needsRound ? { nextRound: nextRoundFor(this.#state, session.client, this.#policy) } : {});
     if (this.#problemEvents++ < maxProblemEvents) this.#emit('problem-sent', { code: problem.code });
     return problem;
   }
@@ -308,7 +308,7 @@ export class Coordinator implements CoordinatorEndpoint {
     return {
       clientId: client,
       sessionToken: session.token,
-      nextRound: nextRoundFor(this.#state, client),
+      nextRound: nextRoundFor(this.#state, client, this.#policy),
       round: isAsked ? (this.#announcement?.signed ?? null) : null,
       finished: finished?.signed ?? null,
     };
@@ -560,7 +560,7 @@ export class Coordinator implements CoordinatorEndpoint {
     for (const client of cohort) {
       const session = this.#sessions.forClient(client);
       // The next round may be open by now: what a client is told is what that client may still contribute to.
-      const nextRound = nextRoundFor(this.#state, client);
+      const nextRound = nextRoundFor(this.#state, client, this.#policy);
       if (session !== undefined) this.#inBackground(this.#tell(session, 'round-closed', { round, outcome, code, contributions, nextRound }));
     }
   }

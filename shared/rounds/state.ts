@@ -19,6 +19,13 @@ export interface Contribution {
   readonly digest: Digest;
 }
 
+/** A stage that is over. What comes after it is a function of these, for ever: also after a restart. */
+export interface ClosedStage {
+  readonly stage: StageName;
+  /** Sorted by client. */
+  readonly received: readonly Contribution[];
+}
+
 export type RoundPhase =
   /** Between rounds: waiting until enough clients are connected, and for the grace time from `since` for those that were lost. */
   | { readonly phase: 'gathering'; readonly since: Instant }
@@ -30,7 +37,11 @@ export type RoundPhase =
       readonly round: RoundId;
       readonly transcript: Digest;
       readonly cohort: readonly ClientId[];
+      /** The stages before, in order. */
+      readonly closed: readonly ClosedStage[];
       readonly stage: StageName;
+      /** Fewest messages with which this stage may close. */
+      readonly quorum: number;
       /** Who was asked in this stage: the cohort, later the survivors of the stage before. */
       readonly expected: readonly ClientId[];
       readonly received: readonly Contribution[];
@@ -40,8 +51,15 @@ export type RoundPhase =
       readonly lost: readonly ClientId[];
       readonly deadline: Instant;
     }
-  /** The survivors are fixed; the aggregate is being computed. */
-  | { readonly phase: 'aggregating'; readonly round: RoundId; readonly transcript: Digest; readonly cohort: readonly ClientId[]; readonly survivors: readonly Contribution[] }
+  /** Every stage is over; the aggregate is being computed. `survivors`: whose contributions it is made of, which were fixed when their stage closed. */
+  | {
+      readonly phase: 'aggregating';
+      readonly round: RoundId;
+      readonly transcript: Digest;
+      readonly cohort: readonly ClientId[];
+      readonly closed: readonly ClosedStage[];
+      readonly survivors: readonly Contribution[];
+    }
   | { readonly phase: 'finished'; readonly reason: FinishReason };
 
 export interface FederationState {
@@ -103,9 +121,19 @@ export type RoundEffect =
   /** Make keys, pick the transfer batch, publish soft labels, sign the announcement; then report `round-opened`. */
   | { readonly type: 'open-round'; readonly round: RoundId; readonly cohort: readonly ClientId[]; readonly previous: Digest | null }
   | { readonly type: 'announce'; readonly round: RoundId; readonly clients: readonly ClientId[] }
-  /** Publish what `from` collected and ask `clients` for the messages of `stage`. */
-  | { readonly type: 'open-stage'; readonly round: RoundId; readonly stage: StageName; readonly clients: readonly ClientId[] }
+  /** Publish what the stage before collected and ask `clients` for the messages of `stage`. */
+  | { readonly type: 'open-stage'; readonly round: RoundId; readonly stage: StageName; readonly clients: readonly ClientId[]; readonly closed: readonly ClosedStage[] }
   /** Open and combine the survivors' contributions; then report `round-aggregated` or `round-failed`. */
-  | { readonly type: 'aggregate'; readonly round: RoundId; readonly survivors: readonly Contribution[] }
-  | { readonly type: 'close-round'; readonly round: RoundId; readonly outcome: 'released' | 'aborted'; readonly code: ProblemCode | null; readonly contributions: number; readonly cohort: readonly ClientId[] }
+  | { readonly type: 'aggregate'; readonly round: RoundId; readonly survivors: readonly Contribution[]; readonly closed: readonly ClosedStage[] }
+  | {
+      readonly type: 'close-round';
+      readonly round: RoundId;
+      readonly outcome: 'released' | 'aborted';
+      readonly code: ProblemCode | null;
+      /** Counted in the aggregate; of an aborted round, the messages of the stage in which it ended. */
+      readonly contributions: number;
+      readonly cohort: readonly ClientId[];
+      /** The stage in which an aborted round ended, and how many messages that one needed; `undefined` for a round that was not announced, or is released. */
+      readonly ended: { readonly stage: StageName; readonly quorum: number } | undefined;
+    }
   | { readonly type: 'finish'; readonly reason: FinishReason };

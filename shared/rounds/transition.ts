@@ -11,8 +11,8 @@ import { deriveSeed, SeededGenerator } from '../datasets/seeded-generator.ts';
 import { FederationError, unreachable, type ProblemCode } from '../errors.ts';
 import type { FinishReason, StageName } from '../protocol/messages.ts';
 import type { ClientId, Digest, Instant, RoundId } from '../types/ids.ts';
-import type { RoundPolicy } from './policy.ts';
-import type { FederationState, Member, RoundEffect, RoundEvent, RoundPhase, RoundTimer } from './state.ts';
+import { countedStage, largestCohort, stageDeadlineMs, stageQuorum, type RoundPolicy } from './policy.ts';
+import type { ClosedStage, FederationState, Member, RoundEffect, RoundEvent, RoundPhase, RoundTimer } from './state.ts';
 
 export interface Step {
   readonly state: FederationState;
@@ -136,22 +136,24 @@ function tryToOpen(state: FederationState, since: Instant, at: Instant, policy: 
 
 /** A uniformly random subset, drawn from the task's seed and the round; sorted. Gives no privacy amplification: the roster is known. */
 function sampleCohort(connected: readonly ClientId[], policy: RoundPolicy, round: RoundId): ClientId[] {
-  if (policy.cohortSize === undefined || policy.cohortSize >= connected.length) return [...connected];
+  const size = largestCohort(policy, connected.length);
+  if (size >= connected.length) return [...connected];
   const order = new SeededGenerator(deriveSeed(policy.seed, 'cohort', round)).permutation(connected.length);
-  return Array.from(order.subarray(0, policy.cohortSize), (index) => connected[index]!).sort();
+  return Array.from(order.subarray(0, size), (index) => connected[index]!).sort();
 }
 
 function onOpened(state: FederationState, round: RoundId, transcript: Digest, at: Instant, policy: RoundPolicy): Step {
   const { current } = state;
   if (current.phase !== 'opening' || current.round !== round) return unchanged(state);
   const opened: FederationState = { ...state, previous: transcript };
-  const { state: next, effects } = openStage(opened, { round, transcript, cohort: current.cohort, stage: policy.stages[0]!, expected: current.cohort }, at, policy);
+  const { state: next, effects } = openStage(opened, { round, transcript, cohort: current.cohort, closed: [], stage: policy.stages[0]!, expected: current.cohort }, at, policy);
   return { state: next, effects: [{ type: 'announce', round, clients: current.cohort }, ...effects] };
 }
 
-function openStage(state: FederationState, stage: Pick<Collecting, 'round' | 'transcript' | 'cohort' | 'stage' | 'expected'>, at: Instant, policy: RoundPolicy): Step {
-  const deadline = after(at, policy.stageDeadlineMs);
-  const current: Collecting = { phase: 'collecting', ...stage, received: [], declined: [], lost: stage.expected.filter((client) => state.members[client] === undefined), deadline };
+function openStage(state: FederationState, stage: Pick<Collecting, 'round' | 'transcript' | 'cohort' | 'closed' | 'stage' | 'expected'>, at: Instant, policy: RoundPolicy): Step {
+  const deadline = after(at, stageDeadlineMs(policy, stage.stage));
+  const advertised = (stage.closed[0]?.received ?? stage.expected).length;
+  const current: Collecting = { phase: 'collecting', ...stage, quorum: stageQuorum(policy, stage.stage, advertised), received: [], declined: [], lost: stage.expected.filter((client) => state.members[client] === undefined), deadline };
   const opened: Step = {
     state: { ...state, current },
     effects: [{ type: 'start-timer', timer: { kind: 'stage', round: stage.round, stage: stage.stage }, at: deadline }],
@@ -170,11 +172,9 @@ export function judgeContribution(state: FederationState, message: { readonly cl
   if (message.round >= state.nextRound) throw refuse('round-unknown', `Round ${message.round} was not announced.`, 'Wait for the next announcement.');
   const inProgress = (current.phase === 'collecting' || current.phase === 'aggregating') && current.round === message.round;
   if (inProgress) {
-    const accepted = (current.phase === 'collecting' ? current.received : current.survivors).find((contribution) => contribution.client === message.client);
+    const accepted = receivedIn(current, message.stage).find((contribution) => contribution.client === message.client);
     if (accepted?.digest === message.digest) return { verdict: 'duplicate' };
-    if (accepted !== undefined && (current.phase === 'aggregating' || current.stage === message.stage)) {
-      throw refuse('contribution-conflict', `Another contribution of this client to round ${message.round} was accepted already.`, 'Send the same bytes, or wait for the next round.');
-    }
+    if (accepted !== undefined) throw refuse('contribution-conflict', `Another ${message.stage} of this client to round ${message.round} was accepted already.`, 'Send the same bytes, or wait for the next round.');
   }
   if (!inProgress || current.phase !== 'collecting') throw refuse('round-closed', `Round ${message.round} takes no more contributions.`, 'Wait for the next announcement.');
   if (!current.cohort.includes(message.client)) throw refuse('not-in-cohort', `This client was not asked for a contribution to round ${message.round}.`, 'Wait for an announcement.');
@@ -183,6 +183,12 @@ export function judgeContribution(state: FederationState, message: { readonly cl
   }
   if (current.declined.includes(message.client)) throw refuse('declined', `This client declined round ${message.round}.`, 'Wait for the next announcement.');
   return { verdict: 'accept' };
+}
+
+/** What was accepted in a stage of the round in progress, in the one that is open or in one before it. */
+function receivedIn(current: Extract<RoundPhase, { phase: 'collecting' | 'aggregating' }>, stage: StageName): ClosedStage['received'] {
+  if (current.phase === 'collecting' && current.stage === stage) return current.received;
+  return current.closed.find((closed) => closed.stage === stage)?.received ?? [];
 }
 
 function onContribution(state: FederationState, event: Extract<RoundEvent, { type: 'contribution-stored' }>, policy: RoundPolicy): Step {
@@ -213,22 +219,24 @@ function closeStageIfDone(state: FederationState, at: Instant, policy: RoundPoli
   const pending = pendingClients(current);
   // A lost client may still come back before the deadline, so only declining makes a quorum impossible for good.
   const possible = current.expected.length - current.declined.length;
-  if (possible < policy.quorum) return abort(state, 'quorum-missed', at, policy);
+  if (possible < current.quorum) return abort(state, 'quorum-missed', at, policy);
   if (pending.length > 0) return unchanged(state);
-  return current.received.length >= policy.quorum ? closeStage(state, current, at, policy) : unchanged(state);
+  return current.received.length >= current.quorum ? closeStage(state, current, at, policy) : unchanged(state);
 }
 
 function closeStage(state: FederationState, current: Collecting, at: Instant, policy: RoundPolicy): Step {
-  const { round, transcript, cohort, received } = current;
+  const { round, transcript, cohort } = current;
   const next = policy.stages[policy.stages.indexOf(current.stage) + 1];
   // Sorted, so that nothing downstream depends on the order of arrival.
-  const survivors = [...received].sort((a, b) => (a.client < b.client ? -1 : 1));
+  const received = [...current.received].sort((a, b) => (a.client < b.client ? -1 : 1));
+  const closed = [...current.closed, { stage: current.stage, received }];
   if (next !== undefined) {
-    const expected = survivors.map(({ client }) => client);
-    const opened = openStage(state, { round, transcript, cohort, stage: next, expected }, at, policy);
-    return { state: opened.state, effects: [{ type: 'open-stage', round, stage: next, clients: expected }, ...opened.effects] };
+    const expected = received.map(({ client }) => client);
+    const opened = openStage(state, { round, transcript, cohort, closed, stage: next, expected }, at, policy);
+    return { state: opened.state, effects: [{ type: 'open-stage', round, stage: next, clients: expected, closed }, ...opened.effects] };
   }
-  return { state: { ...state, collected: state.collected + 1, current: { phase: 'aggregating', round, transcript, cohort, survivors } }, effects: [{ type: 'aggregate', round, survivors }] };
+  const survivors = closed.find(({ stage }) => stage === countedStage(policy))!.received;
+  return { state: { ...state, collected: state.collected + 1, current: { phase: 'aggregating', round, transcript, cohort, closed, survivors } }, effects: [{ type: 'aggregate', round, survivors, closed }] };
 }
 
 // --- timers ---
@@ -239,7 +247,7 @@ function onTimer(state: FederationState, timer: RoundTimer, at: Instant, policy:
     case 'stage':
       if (current.phase !== 'collecting' || current.round !== timer.round || current.stage !== timer.stage) return unchanged(state);
       if (at < current.deadline) return startAgain(state, timer, current.deadline);
-      return current.received.length >= policy.quorum ? closeStage(state, current, at, policy) : abort(state, 'quorum-missed', at, policy);
+      return current.received.length >= current.quorum ? closeStage(state, current, at, policy) : abort(state, 'quorum-missed', at, policy);
     case 'grace':
       return onGraceOver(state, timer.client, at, policy);
     default:
@@ -281,7 +289,7 @@ function onAggregated(state: FederationState, round: RoundId, accuracy: number |
     best: gained ? accuracy : state.best,
     roundsWithoutGain: gained || accuracy === null ? 0 : state.roundsWithoutGain + 1,
   };
-  const closed: RoundEffect = { type: 'close-round', round, outcome: 'released', code: null, contributions: current.survivors.length, cohort: current.cohort };
+  const closed: RoundEffect = { type: 'close-round', round, outcome: 'released', code: null, contributions: current.survivors.length, cohort: current.cohort, ended: undefined };
   const converged = policy.convergencePatience > 0 && released.roundsWithoutGain >= policy.convergencePatience;
   const next = released.released >= policy.rounds ? finish(released, 'rounds-done') : converged ? finish(released, 'converged') : gather(released, at, policy);
   return { state: next.state, effects: [closed, ...next.effects] };
@@ -297,10 +305,18 @@ function abort(state: FederationState, code: ProblemCode, at: Instant, policy: R
   const { current } = state;
   if (current.phase === 'gathering' || current.phase === 'finished') return unchanged(state);
   const contributions = current.phase === 'collecting' ? current.received.length : current.phase === 'aggregating' ? current.survivors.length : 0;
+  const ended = endOf(current, policy);
   const failed: FederationState = { ...abandon(state), failedInRow: state.failedInRow + 1 };
-  const closed: RoundEffect = { type: 'close-round', round: current.round, outcome: 'aborted', code, contributions, cohort: current.cohort };
+  const closed: RoundEffect = { type: 'close-round', round: current.round, outcome: 'aborted', code, contributions, cohort: current.cohort, ended };
   const next = failed.failedInRow > policy.maxFailedRounds ? finish(failed, code === 'quorum-missed' ? 'quorum-missed' : 'failed') : gather(failed, at, policy);
   return { state: next.state, effects: [closed, ...next.effects] };
+}
+
+function endOf(current: RoundPhase, policy: RoundPolicy): Extract<RoundEffect, { type: 'close-round' }>['ended'] {
+  if (current.phase === 'collecting') return { stage: current.stage, quorum: current.quorum };
+  if (current.phase !== 'aggregating') return undefined;
+  const stage = policy.stages.at(-1)!;
+  return { stage, quorum: stageQuorum(policy, stage, current.closed[0]!.received.length) };
 }
 
 /** Counts a round that was announced and comes to nothing: a client may have sent, and been charged, without anything having arrived. */
@@ -341,13 +357,13 @@ function resumeEffects(state: FederationState, backBy: Instant, policy: RoundPol
     case 'opening':
       return [...graces, { type: 'open-round', round: current.round, cohort: current.cohort, previous: state.previous }];
     case 'collecting': {
-      const { round, stage, expected } = current;
+      const { round, stage, expected, closed } = current;
       // Who comes back is given the announcement, which opens the first stage; a later stage is opened again.
-      const opened: RoundEffect[] = stage === policy.stages[0] ? [] : [{ type: 'open-stage', round, stage, clients: expected }];
+      const opened: RoundEffect[] = stage === policy.stages[0] ? [] : [{ type: 'open-stage', round, stage, clients: expected, closed }];
       return [...graces, ...opened, { type: 'start-timer', timer: { kind: 'stage', round, stage }, at: current.deadline }];
     }
     case 'aggregating':
-      return [...graces, { type: 'aggregate', round: current.round, survivors: current.survivors }];
+      return [...graces, { type: 'aggregate', round: current.round, survivors: current.survivors, closed: current.closed }];
     case 'finished':
       return [{ type: 'finish', reason: current.reason }];
     default:
@@ -355,15 +371,18 @@ function resumeEffects(state: FederationState, backBy: Instant, policy: RoundPol
   }
 }
 
-/** The lowest round number that this client may still contribute to. */
-export function nextRoundFor(state: FederationState, client: ClientId): RoundId {
+/** The lowest round number that this client may still contribute to: in the stage that is open, or in a later one. */
+export function nextRoundFor(state: FederationState, client: ClientId, policy: RoundPolicy): RoundId {
   const { current } = state;
   if (current.phase === 'opening' && current.cohort.includes(client)) return current.round;
-  if (current.phase === 'collecting' && pendingForClient(current, client)) return current.round;
+  if (current.phase === 'collecting') {
+    const isLast = current.stage === policy.stages.at(-1);
+    if (pendingForClient(current, client) || (!isLast && current.received.some((contribution) => contribution.client === client))) return current.round;
+  }
   return state.nextRound;
 }
 
-/** Whether the round in progress still takes a contribution of this client. */
+/** Whether the stage in progress still takes a message of this client. */
 export function pendingForClient(current: RoundPhase, client: ClientId): boolean {
   return current.phase === 'collecting' && current.expected.includes(client) && !current.declined.includes(client) && !current.received.some((contribution) => contribution.client === client);
 }

@@ -28,7 +28,7 @@ export const arbitraryOp: fc.Arbitrary<Op> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ op: fc.constant('setWall' as const), byMs: fc.integer({ min: -3_000, max: 3_000 }) }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('crash' as const), downtimeMs: fc.nat({ max: 3_000 }), twice: fc.boolean() }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('crashAtNextEvent' as const), point: crashPoint, downtimeMs: shortMs }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('strayStageTimer' as const), roundOffset: fc.integer({ min: -1, max: 0 }), stage: fc.nat({ max: 2 }) }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('strayStageTimer' as const), roundOffset: fc.integer({ min: -1, max: 0 }), stage: fc.nat({ max: 4 }) }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('strayGraceTimer' as const), client }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('strayReport' as const), report: fc.constantFrom('round-opened', 'round-aggregated', 'round-failed'), roundOffset: fc.integer({ min: -2, max: 1 }) }) },
 );
@@ -37,12 +37,13 @@ export const arbitraryOp: fc.Arbitrary<Op> = fc.oneof(
 export const arbitraryOps: fc.Arbitrary<Op[]> = fc.noBias(fc.array(arbitraryOp, { maxLength: 60, size: 'max' }));
 
 /** Policies that the configuration's rules allow: quorum <= cohort, quorum <= minClients, and enough clients exist. */
-export const arbitraryPolicy = (stages: readonly StageName[]): fc.Arbitrary<RoundPolicy> =>
+export const arbitraryPolicy = (stages: readonly StageName[], isSecure = false): fc.Arbitrary<RoundPolicy> =>
   fc
     .record({
       seed: fc.nat({ max: 1_000 }),
       rounds: fc.integer({ min: 1, max: 6 }),
-      quorum: fc.integer({ min: 1, max: 4 }),
+      quorum: fc.integer({ min: isSecure ? 2 : 1, max: 4 }),
+      secureAggregation: isSecure ? fc.record({ maxCorrupt: fc.nat({ max: 1 }), stageDeadlineMs: fc.integer({ min: 1, max: 3_000 }) }) : fc.constant(undefined),
       aboveQuorum: fc.nat({ max: 2 }),
       cohortAboveQuorum: fc.option(fc.nat({ max: 2 }), { nil: undefined }),
       stageDeadlineMs: fc.integer({ min: 1, max: 3_000 }),

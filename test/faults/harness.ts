@@ -3,7 +3,7 @@
  * dies where it is told to. What it accepted is recorded apart from the machine's state, so that the two can be compared.
  */
 import { FederationError, unreachable, type ProblemCode } from '../../shared/errors.ts';
-import type { StageName } from '../../shared/protocol/messages.ts';
+import { secureStageNames, type StageName } from '../../shared/protocol/messages.ts';
 import type { RoundPolicy } from '../../shared/rounds/policy.ts';
 import { initialState, type FederationState, type RoundEffect, type RoundEvent, type RoundTimer } from '../../shared/rounds/state.ts';
 import { judgeContribution, pendingForClient, transition } from '../../shared/rounds/transition.ts';
@@ -20,8 +20,8 @@ export const clientId = (index: number) => `client-${String(index).padStart(2, '
 /** A client's only contribution to a stage of a round: no two clients, rounds or stages share one. */
 export const contributionOf = (client: ClientId, round: number, stage: StageName, variant = '') => `${client} ${round} ${stage}${variant}` as Digest;
 
-/** Names for the stages that secure aggregation will bring; the machine does not know them. */
-export const threeStages = ['advertiseKeys', 'maskedInput', 'unmask'] as unknown as readonly StageName[];
+/** Several stages with one quorum: whatever the machine does with a list of stages, it does with this one. */
+export const threeStages: readonly StageName[] = ['advertiseKeys', 'maskedInput', 'unmask'];
 
 export const examplePolicy: RoundPolicy = {
   seed: 7,
@@ -31,12 +31,16 @@ export const examplePolicy: RoundPolicy = {
   cohortSize: undefined,
   quorum: 2,
   stageDeadlineMs: 10_000,
+  secureAggregation: undefined,
   reconnectGraceMs: 2_000,
   maxFailedRounds: 2,
   maxReleases: undefined,
   convergencePatience: 0,
   convergenceDelta: 0,
 };
+
+/** Rounds of secure aggregation: no client works with the coordinator, so the largest cohort has 2 * quorum - 1 clients. */
+export const securePolicy: Partial<RoundPolicy> = { stages: secureStageNames, quorum: 3, secureAggregation: { maxCorrupt: 0, stageDeadlineMs: 1_000 } };
 
 export const smoothWork: Work = { delayMs: 1, fails: false, accuracy: null };
 
@@ -57,6 +61,8 @@ export class RoundHarness {
   readonly performed: RoundEffect[] = [];
   /** Accepted contributions by stage key: digests by client. Kept by this harness from the answers it gave. */
   readonly accepted = new Map<string, Map<ClientId, Digest>>();
+  /** What the machine said of each stage that is over, by stage key. */
+  readonly closedStages = new Map<string, string>();
   /** Stage keys and clients that declined: `round/stage client`. */
   readonly declined = new Set<string>();
   /** Timers and work in progress that this process still has, by key. */
@@ -121,6 +127,14 @@ export class RoundHarness {
     const counted = current.phase === 'collecting' && current.round === round && current.expected.includes(id) && this.accepted.get(stageKey(round, current.stage))?.has(id) !== true;
     const journalled = this.record({ type: 'client-declined', client: id, round: round as RoundId, at: this.clock.now() });
     if (counted && journalled) this.declined.add(`${stageKey(round, current.stage)} ${id}`);
+  }
+
+  /** Fewest messages for this stage, from what was accepted in the first one: docs/secure-aggregation.md, "Parameters", complete graph. */
+  neededIn(round: number, stage: StageName): number {
+    const { quorum, secureAggregation, stages } = this.policy;
+    if (secureAggregation === undefined || !['consistencyCheck', 'unmask'].includes(stage)) return quorum;
+    const advertised = this.accepted.get(stageKey(round, stages[0]!))!.size;
+    return Math.max(2, Math.floor((advertised + secureAggregation.maxCorrupt) / 2) + 1);
   }
 
   // --- what the process does ---

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import type { FederationError } from '../../shared/errors.ts';
 import type { FederationState, RoundEffect, RoundEvent } from '../../shared/rounds/state.ts';
+import type { StageName } from '../../shared/protocol/messages.ts';
 import { judgeContribution, nextRoundFor } from '../../shared/rounds/transition.ts';
 import type { ClientId, RoundId } from '../../shared/types/ids.ts';
 import { clientId, contributionOf, maxClients, stageKey, type RoundHarness } from './harness.ts';
@@ -21,6 +22,7 @@ export function checkStep(run: RoundHarness, before: FederationState, event: Rou
   stageClosesForAReason(run, before, event);
   nobodyIsWaitedForTooLong(run, before, event);
   survivorsAreWhoWasAccepted(run, effects);
+  closedStagesStayClosed(run, effects);
 }
 
 /** A stage ends at its deadline, by a failure, or when no connected client is still at work (DISCO #1221). */
@@ -32,7 +34,7 @@ function stageClosesForAReason(run: RoundHarness, before: FederationState, event
   const key = stageKey(current.round, current.stage);
   const declined = (client: ClientId) => run.declined.has(`${key} ${client}`) || (event.type === 'client-declined' && event.client === client);
   const possible = current.expected.filter((client) => !declined(client)).length;
-  if (possible < run.policy.quorum) return;
+  if (possible < run.neededIn(current.round, current.stage)) return;
   for (const client of current.expected) {
     const atWork = before.members[client]?.connected === true && !(event.type === 'client-left' && event.client === client);
     assert.ok(!atWork || declined(client) || run.accepted.get(key)?.has(client) === true, `stage ${key} was closed by ${event.type} while ${client} was at work`);
@@ -46,17 +48,43 @@ function nobodyIsWaitedForTooLong({ state, policy }: RoundHarness, { current, ne
   assert.ok(here < (nextRound === 1 ? policy.minClients : policy.quorum), 'enough clients are here and the grace time is over, but no round is opened');
 }
 
-/** No client counted twice; survivors are exactly those accepted, in the cohort, in every stage; never below the quorum. */
+/**
+ * No client counted twice; survivors are exactly those accepted in the stage that counts, in the cohort, and accepted in every stage before it; never below the
+ * quorum. In secure aggregation that stage is `maskedInput`: who is lost after it is in the sum all the same.
+ */
 function survivorsAreWhoWasAccepted(run: RoundHarness, effects: readonly RoundEffect[]): void {
+  const { stages, quorum, secureAggregation } = run.policy;
+  const counted = secureAggregation === undefined ? stages.at(-1)! : 'maskedInput';
   for (const { round, survivors } of only(effects, 'aggregate')) {
     const clients = survivors.map(({ client }) => client);
     assert.equal(new Set(clients).size, clients.length, `round ${round} counts a client twice`);
-    assert.ok(clients.length >= run.policy.quorum, `round ${round} is aggregated below the quorum`);
+    assert.ok(clients.length >= quorum, `round ${round} is aggregated below the quorum`);
     const cohort = only(run.asked, 'open-round').find((effect) => effect.round === round)!.cohort;
     assert.ok(clients.every((client) => cohort.includes(client)), `round ${round} counts a client from outside the cohort`);
-    const last = run.accepted.get(stageKey(round, run.policy.stages.at(-1)!)) ?? new Map<ClientId, unknown>();
-    assert.deepEqual(Object.fromEntries(survivors.map(({ client, digest }) => [client, digest])), Object.fromEntries(last), `round ${round} counts other contributions than were accepted`);
-    for (const stage of run.policy.stages) assert.ok(clients.every((client) => run.accepted.get(stageKey(round, stage))?.has(client)), `round ${round} counts a client that missed a stage`);
+    const accepted = (stage: StageName) => run.accepted.get(stageKey(round, stage)) ?? new Map<ClientId, unknown>();
+    assert.deepEqual(Object.fromEntries(survivors.map(({ client, digest }) => [client, digest])), Object.fromEntries(accepted(counted)), `round ${round} counts other contributions than were accepted`);
+    stages.forEach((stage, i) => {
+      assert.ok(accepted(stage).size >= run.neededIn(round, stage), `round ${round} went on from ${stage} with too few`);
+      if (i <= stages.indexOf(counted)) assert.ok(clients.every((client) => accepted(stage).has(client)), `round ${round} counts a client that missed ${stage}`);
+      if (i > 0) assert.ok([...accepted(stage).keys()].every((client) => accepted(stages[i - 1]!).has(client)), `round ${round} took ${stage} from a client that missed the stage before`);
+    });
+  }
+}
+
+/** A stage that is over stays as it was for ever, whatever else is lost: so there is one roster, one set of survivors, one sum. */
+function closedStagesStayClosed(run: RoundHarness, effects: readonly RoundEffect[]): void {
+  for (const effect of effects) {
+    if (effect.type !== 'open-stage' && effect.type !== 'aggregate') continue;
+    const before = run.policy.stages.slice(0, effect.type === 'open-stage' ? run.policy.stages.indexOf(effect.stage) : undefined);
+    assert.deepEqual(effect.closed.map(({ stage }) => stage), before, 'what a stage follows from are all stages before it');
+    for (const { stage, received } of effect.closed) {
+      const key = stageKey(effect.round, stage);
+      const text = JSON.stringify(received);
+      assert.equal(text, run.closedStages.get(key) ?? text, `stage ${key} was closed twice, differently`);
+      run.closedStages.set(key, text);
+      assert.deepEqual(Object.fromEntries(received.map(({ client, digest }) => [client, digest])), Object.fromEntries(run.accepted.get(key)!), `stage ${key} was closed with other messages than were accepted`);
+    }
+    if (effect.type === 'open-stage') assert.deepEqual(effect.clients, effect.closed.at(-1)!.received.map(({ client }) => client), 'a stage asks those of the stage before');
   }
 }
 
@@ -146,7 +174,7 @@ function everyWaitEnds({ state, armed, working, policy }: RoundHarness): void {
 
 /** What a client is told on (re)connecting is the lowest round that will still take its contribution (DISCO #1220). */
 function nextRoundIsTrue({ state, policy }: RoundHarness, client: ClientId): void {
-  const told = nextRoundFor(state, client);
+  const told = nextRoundFor(state, client, policy);
   const { current } = state;
   const answer = (round: number) => {
     const stage = current.phase === 'collecting' ? current.stage : policy.stages[0]!;
@@ -157,6 +185,10 @@ function nextRoundIsTrue({ state, policy }: RoundHarness, client: ClientId): voi
     }
   };
   for (let round = 1; round < told; round++) assert.notEqual(answer(round), 'accept', `${client} is told ${told} but round ${round} would take its contribution`);
-  if (current.phase === 'collecting' && told === current.round) assert.equal(answer(told), 'accept', `${client} is told ${told}, which refuses it`);
+  if (current.phase === 'collecting' && told === current.round) {
+    // Who has sent its message of this stage is asked again in the next one, if there is one.
+    const waits = current.received.some((contribution) => contribution.client === client) && current.stage !== policy.stages.at(-1);
+    assert.equal(answer(told), waits ? 'contribution-conflict' : 'accept', `${client} is told ${told}, which refuses it`);
+  }
   else assert.ok(told === state.nextRound || (current.phase === 'opening' && told === current.round), `${client} is told ${told}`);
 }

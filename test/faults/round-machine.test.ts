@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { secureStageNames } from '../../shared/protocol/messages.ts';
 import { arbitraryOps, arbitraryPolicy, arbitraryWork } from './arbitraries.ts';
 import { maxClients, RoundHarness, smoothWork, threeStages } from './harness.ts';
 import { checkReplay, checkRun } from './invariants.ts';
@@ -42,14 +43,15 @@ function reached(run: RoundHarness): Set<string> {
 }
 
 describe.each([
-  ['one stage', ['contribution'] as const],
-  ['three stages, as secure aggregation will have', threeStages],
-])('the round machine with %s', (_name, stages) => {
+  ['one stage', ['contribution'] as const, false],
+  ['three stages', threeStages, false],
+  ['the five stages of secure aggregation', secureStageNames, true],
+] as const)('the round machine with %s', (_name, stages, isSecure) => {
   it('keeps every invariant through connects, crashes, lies and lateness, and ends once the trouble does', () => {
     const inTrouble: string[] = [];
     const inTheEnd: string[] = [];
     fc.assert(
-      fc.property(arbitraryPolicy(stages), arbitraryWork, arbitraryOps, (policy, work, ops) => {
+      fc.property(arbitraryPolicy(stages, isSecure), arbitraryWork, arbitraryOps, (policy, work, ops) => {
         const run = new RoundHarness(policy, work);
         apply(run, ops);
         inTrouble.push(...reached(run));
@@ -68,7 +70,7 @@ describe.each([
 
   it('waits without spinning while there are too few clients, before the first round and after it', () => {
     fc.assert(
-      fc.property(arbitraryPolicy(stages), fc.boolean(), (policy, afterOne) => {
+      fc.property(arbitraryPolicy(stages, isSecure), fc.boolean(), (policy, afterOne) => {
         fc.pre(policy.quorum > 1);
         const run = new RoundHarness(policy, [smoothWork]);
         if (afterOne) {

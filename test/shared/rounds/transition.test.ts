@@ -1,11 +1,13 @@
 /** The round machine by example. Random trouble: test/faults. The DISCO numbers are issues of epfml/disco, found there the hard way. */
 import { afterEach, describe, expect, it } from 'vitest';
+import { secureStageNames, type StageName } from '../../../shared/protocol/messages.ts';
 import { initialState, type FederationState, type RoundEffect, type RoundEvent } from '../../../shared/rounds/state.ts';
-import { roundPolicyOf, type RoundPolicy } from '../../../shared/rounds/policy.ts';
+import { largestCohort, roundPolicyOf, type RoundPolicy } from '../../../shared/rounds/policy.ts';
 import { connectedClients, judgeContribution, nextRoundFor, pendingClients, transition } from '../../../shared/rounds/transition.ts';
+import { graphShape } from '../../../shared/secure-aggregation/share-graph.ts';
 import type { ClientId, Instant, RoundId } from '../../../shared/types/ids.ts';
 import { chiSquare, chiSquareLimit } from '../../support/chi-square.ts';
-import { clientId, contributionOf, examplePolicy, RoundHarness, smoothWork, threeStages } from '../../faults/harness.ts';
+import { clientId, contributionOf, examplePolicy, RoundHarness, securePolicy, smoothWork, threeStages } from '../../faults/harness.ts';
 import { checkReplay, checkRun } from '../../faults/invariants.ts';
 import type { Work } from '../../faults/ops.ts';
 
@@ -225,7 +227,7 @@ describe('closing a round', () => {
     collecting({ quorum: 2, stageDeadlineMs: 10_000 });
     run.contribute(0);
     run.advance(10_000);
-    expect(asked('close-round')).toEqual([{ type: 'close-round', round: 1, outcome: 'aborted', code: 'quorum-missed', contributions: 1, cohort: ids(0, 1, 2, 3) }]);
+    expect(asked('close-round')).toEqual([{ type: 'close-round', round: 1, outcome: 'aborted', code: 'quorum-missed', contributions: 1, cohort: ids(0, 1, 2, 3), ended: { stage: 'contribution', quorum: 2 } }]);
     expect(run.state).toMatchObject({ collected: 1, released: 0, failedInRow: 1, current: { phase: 'opening', round: 2 } });
   });
 
@@ -376,10 +378,10 @@ describe('coming back', () => {
     run.advance(2_000);
     expect(run.state.current).toMatchObject({ lost: ids(3) });
     run.connect(3);
-    expect(nextRoundFor(run.state, clientId(3))).toBe(1);
+    expect(nextRoundFor(run.state, clientId(3), run.policy)).toBe(1);
     expect(run.contribute(3)).toBe('accepted');
     // Having contributed, the next that it may work on is the next one: never one below, which would refuse it for ever.
-    expect(nextRoundFor(run.state, clientId(3))).toBe(2);
+    expect(nextRoundFor(run.state, clientId(3), run.policy)).toBe(2);
   });
 
   it('DISCO #1220: a client that missed rounds is told the number of the next one, and that one takes it', () => {
@@ -391,10 +393,10 @@ describe('coming back', () => {
     }
     expect(run.round).toBe(3);
     run.connect(3);
-    expect(nextRoundFor(run.state, clientId(3))).toBe(4);
+    expect(nextRoundFor(run.state, clientId(3), run.policy)).toBe(4);
     run.contributeAll();
     run.advance(2);
-    expect(nextRoundFor(run.state, clientId(3))).toBe(4);
+    expect(nextRoundFor(run.state, clientId(3), run.policy)).toBe(4);
     expect(run.contribute(3)).toBe('accepted');
   });
 
@@ -403,8 +405,8 @@ describe('coming back', () => {
     run.connect(0, 1);
     run.disconnect(1);
     run.connect(1);
-    expect(nextRoundFor(run.state, clientId(1))).toBe(1);
-    expect(nextRoundFor(run.state, clientId(5))).toBe(2);
+    expect(nextRoundFor(run.state, clientId(1), run.policy)).toBe(1);
+    expect(nextRoundFor(run.state, clientId(5), run.policy)).toBe(2);
     run.advance(1);
     expect(run.contribute(1)).toBe('accepted');
   });
@@ -420,7 +422,7 @@ describe('coming back', () => {
     run.contribute(0);
     run.crash(5_000);
     run.connect(0, 1, 2);
-    expect(ids(0, 1, 2).map((client) => nextRoundFor(run.state, client))).toEqual([2, 1, 1]);
+    expect(ids(0, 1, 2).map((client) => nextRoundFor(run.state, client, run.policy))).toEqual([2, 1, 1]);
     run.contributeAll();
     run.advance(1);
     expect(run.state).toMatchObject({ released: 1, nextRound: 3, current: { phase: 'opening', round: 2 } });
@@ -588,7 +590,7 @@ describe('stages', () => {
     collecting({ stages: threeStages, quorum: 2, stageDeadlineMs: 100 });
     for (const client of [0, 1, 2]) run.contribute(client);
     run.advance(100);
-    expect(asked('open-stage')).toEqual([{ type: 'open-stage', round: 1, stage: 'maskedInput', clients: ids(0, 1, 2) }]);
+    expect(asked('open-stage')).toEqual([{ type: 'open-stage', round: 1, stage: 'maskedInput', clients: ids(0, 1, 2), closed: [{ stage: 'advertiseKeys', received: ids(0, 1, 2).map((client) => ({ client, digest: contributionOf(client, 1, 'advertiseKeys') })) }] }]);
     expect(run.contribute(3)).toBe('stage-mismatch');
     run.contributeAll();
     expect(run.state.current).toMatchObject({ phase: 'collecting', stage: 'unmask', expected: ids(0, 1, 2) });
@@ -623,6 +625,129 @@ describe('stages', () => {
     run.contribute(0);
     run.contribute(1);
     expect(run.state.current).toMatchObject({ stage: 'unmask', expected: ids(0, 1) });
+  });
+});
+
+describe('the stages of secure aggregation', () => {
+  /** A round of five clients, of which three must survive: 3 shares open a secret. Every stage after the first waits for a second. */
+  const secure = (policy: Partial<RoundPolicy> = {}) => collecting({ ...securePolicy, stageDeadlineMs: 10_000, reconnectGraceMs: 100, ...policy }, 5);
+  /** These clients answer the open stage; the others miss its deadline. */
+  const answer = (...clients: readonly number[]) => {
+    for (const client of clients) run.contribute(client);
+    const { current } = run.state;
+    if (current.phase === 'collecting') run.advance(current.deadline - run.clock.now());
+  };
+  const open = () => (run.state.current.phase === 'collecting' ? run.state.current : undefined);
+
+  it('lose clients one by one, and the sum is of those who sent their masked input', () => {
+    secure();
+    run.contributeAll();
+    expect(open()).toMatchObject({ stage: 'shareKeys', quorum: 3, expected: ids(0, 1, 2, 3, 4), deadline: run.clock.now() + 1_000 });
+    answer(0, 1, 2, 3);
+    expect(open()).toMatchObject({ stage: 'maskedInput', quorum: 3 });
+    run.contributeAll();
+    expect(open()).toMatchObject({ stage: 'consistencyCheck', quorum: 3 });
+    answer(1, 2, 3);
+    expect(open()).toMatchObject({ stage: 'unmask', quorum: 3, expected: ids(1, 2, 3) });
+    run.contributeAll();
+    const survivors = ids(0, 1, 2, 3).map((client) => ({ client, digest: contributionOf(client, 1, 'maskedInput') }));
+    expect(asked('aggregate')).toMatchObject([{ survivors, closed: secureStageNames.map((stage) => ({ stage })) }]);
+    run.advance(1);
+    expect(asked('close-round')).toMatchObject([{ outcome: 'released', contributions: 4, ended: undefined }]);
+  });
+
+  it.each([
+    ['advertiseKeys', 0, 3],
+    ['shareKeys', 1, 3],
+    ['maskedInput', 2, 3],
+    ['consistencyCheck', 3, 3],
+    ['unmask', 4, 3],
+  ] as const)('end a round whose %s has one message too few, and say which stage it was and how many it needed', (stage, before, quorum) => {
+    secure();
+    for (let i = 0; i < before; i++) run.contributeAll();
+    answer(0, 4);
+    expect(asked('close-round')).toEqual([{ type: 'close-round', round: 1, outcome: 'aborted', code: 'quorum-missed', contributions: 2, cohort: ids(0, 1, 2, 3, 4), ended: { stage, quorum } }]);
+    expect(asked('aggregate')).toEqual([]);
+    expect(run.state.collected).toBe(1);
+  });
+
+  it('count the threshold from who advertised, not from who was asked', () => {
+    secure({ quorum: 4, minClients: 5, secureAggregation: { maxCorrupt: 2, stageDeadlineMs: 1_000 } });
+    run.contributeAll();
+    run.contributeAll();
+    run.contributeAll();
+    expect(open()).toMatchObject({ stage: 'consistencyCheck', quorum: 4 }); // floor((5 + 2) / 2) + 1
+    run.advance(10_000);
+    run.connectAll();
+    answer(0, 1, 2, 3);
+    run.contributeAll();
+    run.contributeAll();
+    expect(open()).toMatchObject({ stage: 'consistencyCheck', quorum: 4 }); // floor((4 + 2) / 2) + 1
+  });
+
+  it('take no more clients than can agree on one set of survivors', () => {
+    run = new RoundHarness({ ...securePolicy, minClients: 6 });
+    run.connect(0, 1, 2, 3, 4, 5);
+    expect(asked('open-round')[0]!.cohort).toHaveLength(5);
+    const policy = { ...run.policy, quorum: 4 };
+    expect([3, 7, 9].map((available) => largestCohort(policy, available))).toEqual([3, 7, 7]);
+    expect([5, 9].map((available) => largestCohort({ ...policy, secureAggregation: { maxCorrupt: 2, stageDeadlineMs: 1 } }, available))).toEqual([5, 5]);
+    expect(largestCohort({ ...policy, cohortSize: 5 }, 9)).toBe(5);
+    // Above 255 a ring that is safe must exist, too: no more dropouts than it can bear.
+    const ring = largestCohort({ ...policy, quorum: 400, secureAggregation: { maxCorrupt: 10, stageDeadlineMs: 1 } }, 700);
+    expect(ring).toBeGreaterThan(400);
+    expect(() => graphShape({ clients: ring, minSurvivors: 400, maxCorrupt: 10 })).not.toThrow();
+    expect(() => graphShape({ clients: ring + 1, minSurvivors: 400, maxCorrupt: 10 })).toThrow();
+  });
+
+  it('answer a message of an earlier stage as the duplicate that it is, also after a restart and while aggregating', () => {
+    secure();
+    run.contributeAll();
+    run.contributeAll();
+    const resend = (stage: StageName, variant = '') => run.send(clientId(2), 1, stage, contributionOf(clientId(2), 1, stage, variant));
+    expect(open()?.stage).toBe('maskedInput');
+    expect([resend('advertiseKeys'), resend('shareKeys'), resend('shareKeys', ' other')]).toEqual(['duplicate', 'duplicate', 'contribution-conflict']);
+    expect(resend('unmask')).toBe('stage-mismatch');
+    run.crash();
+    expect(resend('shareKeys')).toBe('duplicate');
+    run.connect(0, 1, 2, 3, 4);
+    for (let i = 0; i < 3; i++) run.contributeAll();
+    expect(phase()).toBe('aggregating');
+    expect([resend('maskedInput'), resend('unmask'), resend('unmask', ' other')]).toEqual(['duplicate', 'duplicate', 'contribution-conflict']);
+  });
+
+  it('keep the round for a client that waits for the next stage, and not for one that missed a stage', () => {
+    secure();
+    const next = (client: number) => nextRoundFor(run.state, clientId(client), run.policy);
+    run.contribute(0);
+    expect([next(0), next(1), next(5)]).toEqual([1, 1, 2]);
+    answer(1, 2, 3);
+    expect([next(0), next(4)]).toEqual([1, 2]);
+    for (let i = 0; i < 3; i++) run.contributeAll();
+    run.contribute(0);
+    expect([next(0), next(1)]).toEqual([2, 1]); // unmask is the last
+  });
+
+  it('never have a second set of survivors, wherever the process dies', () => {
+    // The masked input of the last client is journalled and nothing of what follows is done.
+    secure();
+    run.contributeAll();
+    run.contributeAll();
+    for (const client of [0, 1, 2, 3]) run.contribute(client);
+    run.crashAtNextEvent({ at: 'afterJournal', effects: 0 });
+    run.contribute(4);
+    const [before, after] = asked('open-stage').filter(({ stage }) => stage === 'consistencyCheck');
+    expect(after).toEqual(before);
+    // And when the deadline decides: the late client's message is refused for ever.
+    secure();
+    run.contributeAll();
+    run.contributeAll();
+    run.crashAtNextEvent({ at: 'afterJournal', effects: 0 });
+    answer(0, 1, 2, 3);
+    run.connect(0, 1, 2, 3, 4);
+    expect(run.contribute(4, 'expected')).toBe('stage-mismatch');
+    expect(run.send(clientId(4), 1, 'maskedInput', contributionOf(clientId(4), 1, 'maskedInput'))).toBe('stage-mismatch');
+    expect(open()?.closed.at(-1)?.received).toHaveLength(4);
   });
 });
 
@@ -676,5 +801,7 @@ describe('the policy of a task', () => {
     const config = (mechanism: string) => ({ seed: 7, schedule, privacy: { mechanism } }) as unknown as Parameters<typeof roundPolicyOf>[0];
     expect(roundPolicyOf(config('gaussian'))).toEqual({ ...examplePolicy, rounds: 5, stageDeadlineMs: 60_000, reconnectGraceMs: 30_000, maxFailedRounds: 3, maxReleases: 5, convergenceDelta: 0.001 });
     expect(roundPolicyOf(config('none')).maxReleases).toBeUndefined();
+    const secure = { seed: 7, schedule, privacy: { trustMode: 'secure-aggregation', mechanism: 'none', secureAggregation: { maxCorrupt: 1, stageDeadlineSeconds: 5 } } } as unknown as Parameters<typeof roundPolicyOf>[0];
+    expect(roundPolicyOf(secure)).toMatchObject({ stages: secureStageNames, secureAggregation: { maxCorrupt: 1, stageDeadlineMs: 5_000 } });
   });
 });
