@@ -2,7 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { FederationError } from '../../../shared/errors.ts';
 import { nodeCrypto } from '../../../shared/node/node-crypto.ts';
-import { areNeighbors, completeThreshold, graphShape, holdersOf, neighborsOf, shareGraph } from '../../../shared/secure-aggregation/share-graph.ts';
+import { findGraphParameters } from '../../../shared/secure-aggregation/graph.ts';
+import { areNeighbors, completeThreshold, graphShape, holdersOf, neighborsOf, shareGraph, type GraphRequest } from '../../../shared/secure-aggregation/share-graph.ts';
 import { InsecureSeededRandom } from '../../../simulations/insecure-seeded-random.ts';
 import { fixedHash } from '../../support/secure-aggregation.ts';
 
@@ -22,6 +23,28 @@ describe('thresholds', () => {
     // n = 1000, 10 % corrupt, 10 % dropouts: golden secagg-graph-28 has 96 neighbors and a threshold of 67 for 2^-40; here for 2^-90.
     expect(graphShape({ clients: 1000, maxCorrupt: 100, minSurvivors: 900 })).toEqual({ kind: 'ring', degree: 126, threshold: 92 });
   });
+
+  // The table of docs/secure-aggregation.md, section "Parameters".
+  it.each([[1000, 50, 950, '52/37', '68/51'], [1000, 100, 900, '96/67', '126/92'], [10_000, 500, 9500, '62/44', '88/66'], [10_000, 1000, 9000, '122/85', '170/124']])('n = %d, c = %d, minSurvivors = %d: %s without, %s with grinding', (clients, maxCorrupt, minSurvivors, without, withGrinding) => {
+    const bare = findGraphParameters({ clients, corruptRate: maxCorrupt / clients, dropoutRate: 1 - minSurvivors / clients, adversary: 'semiMalicious' });
+    const shape = graphShape({ clients, maxCorrupt, minSurvivors });
+    expect(`${bare.degree}/${bare.threshold}`).toBe(without);
+    expect(shape.kind === 'ring' && `${shape.degree}/${shape.threshold}`).toBe(withGrinding);
+  });
+
+  it('are those of exact integer arithmetic: rates are floats, but no client gets lost or counted twice', () => {
+    const random = new InsecureSeededRandom(4);
+    for (let trial = 0; trial < 12; trial++) {
+      const [a, b, c] = random.bytes(3) as unknown as [number, number, number];
+      const clients = 256 + a;
+      const request = { clients, maxCorrupt: Math.floor((clients * b) / 2000), minSurvivors: clients - Math.floor((clients * c) / 2500) };
+      const shape = graphShape(request);
+      expect({ ...request, ...shape }).toEqual({ ...request, kind: 'ring', ...exactParameters(request, 80 + Math.ceil(Math.log2(clients)), 20) });
+    }
+    for (let clients = 256; clients <= 16_384; clients += clients < 400 ? 1 : 997) {
+      for (let count = 0; count <= clients; count++) if (Math.floor((count / clients + 1e-14) * clients) !== count) throw new Error(`${count} of ${clients}`);
+    }
+  }, 30_000);
 
   it('refuses parameters outside', () => {
     // golden secagg-graph-34 needs 302 neighbors: more than there are shares.
@@ -95,3 +118,29 @@ describe('complete graph', () => {
     expect(areNeighbors(graph, 2, 2)).toBe(false);
   });
 });
+
+/** The search of `findGraphParameters`, with counts of sets instead of logarithms of probabilities. */
+function exactParameters({ clients, maxCorrupt, minSurvivors }: GraphRequest, securityBits: number, correctnessBits: number): { degree: number; threshold: number } | undefined {
+  const [n, security, correctness] = [BigInt(clients), 2n ** BigInt(securityBits + 1), 2n ** BigInt(correctnessBits)];
+  const bad = maxCorrupt + clients - minSurvivors;
+  for (let degree = 2; degree < clients - 1; degree += 2) {
+    const all = binomial(clients, degree);
+    if (n * BigInt(clients - degree - 1) * binomial(bad, degree) * security >= 2n * all) continue;
+    const sets = (marked: number, x: number) => binomial(marked, x) * binomial(clients - marked, degree - x);
+    let most = degree;
+    for (let tail = sets(maxCorrupt, most); tail * n * security < all; tail += sets(maxCorrupt, --most));
+    let fewest = 0;
+    for (let head = sets(minSurvivors, 0); head * n * correctness < all; head += sets(minSurvivors, ++fewest));
+    // ceil((most + degree - 1.25) / 2)
+    const below = Math.floor((most + degree) / 2);
+    if (fewest > below) return { degree, threshold: below + 1 };
+  }
+  return undefined;
+}
+
+function binomial(n: number, k: number): bigint {
+  if (k < 0 || k > n) return 0n;
+  let value = 1n;
+  for (let i = 1; i <= k; i++) value = (value * BigInt(n - k + i)) / BigInt(i);
+  return value;
+}
