@@ -21,11 +21,11 @@ import { ClientMetricsSchema, type ClientMetrics } from '../client/participant/m
 import { Participant, type ParticipantSummary } from '../client/participant/participant.ts';
 import { Coordinator, planTaskRelease } from '../server/coordinator/coordinator.ts';
 import { openTeacher } from '../server/coordinator/teacher.ts';
+import { SharedEngine } from './device-engine.ts';
 import { MemoryStore } from './memory-store.ts';
 import { memoryConnector, type Network, type Traffic } from './network/memory-transport.ts';
 import { VirtualClock } from './network/virtual-clock.ts';
 import type { Scenario } from './scenario.ts';
-import { ComputeQueue, serialEngine } from './serial-engine.ts';
 
 /** The data of a scenario, loaded. */
 export interface ScenarioData {
@@ -38,6 +38,7 @@ export interface ScenarioData {
 export interface SimulationOptions {
   readonly scenario: Scenario;
   readonly data: ScenarioData;
+  /** A worker pool computes for several clients at a time, with the same results; another engine for one after the other. */
   readonly engine: ComputeEngine;
   /**
    * Keys, nonces and noise for one party, e.g. `client-3`. Seeded sources make a run repeatable and its noise worthless as protection: for simulations only.
@@ -82,18 +83,18 @@ export interface SimulationResult {
 }
 
 /** A policy that agrees to whatever the scenario says: nobody's privacy is at stake in a simulation. */
-const agreeable: ClientPolicy = { maxEpsilon: Infinity as Epsilon, delta: 1e-5 as Delta, minCohort: 1, allowedMechanisms: ['none', 'gaussian', 'laplace'], allowClear: true, maxRounds: Infinity };
+const agreeable: ClientPolicy = { maxEpsilon: Infinity as Epsilon, delta: 1e-5 as Delta, minCohort: 1, allowedMechanisms: ['none', 'gaussian', 'laplace', 'discreteGaussian'], allowClear: true, maxRounds: Infinity, minHonest: 1 };
 
 export async function runSimulation(options: SimulationOptions): Promise<SimulationResult> {
   const { scenario, data, engine, events, signal } = options;
   const { task } = scenario;
   if (signal !== undefined) setMaxListeners(0, signal); // every client listens to it
   const clock = new VirtualClock();
-  const queue = new ComputeQueue(clock);
+  const shared = new SharedEngine(engine, clock, signal);
   const emit = (party: string): EventSink => ({ emit: (event: RunEvent) => events.emit({ ...event, party, at: clock.now() }) });
 
   const store = new MemoryStore();
-  const coordinatorEngine = serialEngine(engine, queue, clock, { stepMs: 0 });
+  const coordinatorEngine = shared.device('the coordinator', { stepMs: 0 });
   const teacher = await clock.runUntil(openTeacher({ config: task, engine: coordinatorEngine, store, transferSet: data.transferSet, evaluationSet: data.evaluationSet, pretrained: undefined }));
   const random = options.random('coordinator');
   const coordinator = new Coordinator({ config: task, identity: generateIdentity(random), admission: { mode: 'open' }, transferSet: data.transferSet, teacher, store, clock, random, logger: silentLogger, events: emit('coordinator') });
@@ -114,7 +115,7 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
       random: clientRandom,
       ledger: new MemoryLedger(),
       policy: { ...agreeable, delta: task.privacy.delta as Delta },
-      engine: serialEngine(engine, queue, clock, { stepMs }),
+      engine: shared.device(name, { stepMs }),
       prepare: () =>
         Promise.resolve({
           store: clientStore,

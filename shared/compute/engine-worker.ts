@@ -1,9 +1,8 @@
 /** The thread behind `worker-engine.ts`: one engine, its models by handle, one reply for each call. */
-import { createCipheriv } from 'node:crypto';
 import { type MessagePort, parentPort, type Transferable } from 'node:worker_threads';
 import { FederationError, unreachable } from '../errors.ts';
-import type { RandomSource } from '../ports/random-source.ts';
 import type { ComputeEngine, OpenModel } from './engine.ts';
+import { keyStream } from './key-stream.ts';
 import { selectEngine } from './select-engine.ts';
 import type { EpochProgress, FromWorker, MethodCall, MethodResult, ModelHandle, StepProgress, ToWorker, WorkerProblem } from './worker-messages.ts';
 
@@ -85,12 +84,6 @@ function opened(handle: ModelHandle): OpenModel {
 
 function withoutPrivateGradients({ summary }: OpenModel): FederationError {
   return new FederationError('engine-unavailable', `The engine ${engine?.name ?? ''} cannot train ${summary.name} with private gradients.`, { field: 'engine', expected: 'an engine with private gradients', got: engine?.name ?? '', next: 'Choose the engine onnx.' });
-}
-
-/** The stream of ChaCha20 (RFC 8439) under this key: as good as its 256 bits, for this one call. */
-function keyStream(key: Uint8Array): RandomSource {
-  const cipher = createCipheriv('chacha20', key, new Uint8Array(16));
-  return { bytes: (length) => new Uint8Array(cipher.update(new Uint8Array(length))) };
 }
 
 /** Buffers that were made for this result alone, so that they can move instead of being copied. */

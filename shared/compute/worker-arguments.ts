@@ -4,6 +4,7 @@
  */
 import type { Examples } from '../types/matrix.ts';
 import type { FitOptions, PrivateFitOptions, TrainingData } from './engine.ts';
+import { drawKey } from './key-stream.ts';
 import type { CopyableFitOptions, CopyablePrivateFitOptions } from './worker-messages.ts';
 
 export type PortableArray = Float32Array | Int32Array | Uint8Array;
@@ -40,13 +41,10 @@ export function carryFitOptions({ signal: _signal, onEpoch: _onEpoch, earlyStopp
   return { ...rest, earlyStopping: { patience, validation: { examples: carryExamples(validation.examples, carry), labels: carry(validation.labels) } } };
 }
 
-/** Bytes of the key that a worker's randomness is expanded from. */
-const keyBytes = 32;
-
 /**
  * The caller's source of randomness stays in its thread: the worker gets 256 fresh bits of it as the key of a stream cipher. Made again
  * after a crash with the same arguments, a training draws the same batches and noise: nothing is released twice.
  */
 export function carryPrivateFitOptions({ signal: _signal, onStep: _onStep, random, ...rest }: PrivateFitOptions): CopyablePrivateFitOptions {
-  return { ...rest, key: random.bytes(keyBytes).slice() };
+  return { ...rest, key: drawKey(random) };
 }

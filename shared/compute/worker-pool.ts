@@ -43,6 +43,10 @@ export interface WorkerPool extends ComputeEngine {
   statistics(): WorkerPoolStatistics;
 }
 
+export function isWorkerPool(engine: ComputeEngine): engine is WorkerPool {
+  return engine instanceof Pool;
+}
+
 /** Since the pool was opened, but for what says otherwise. */
 export interface WorkerPoolStatistics {
   readonly workers: readonly {

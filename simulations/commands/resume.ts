@@ -33,8 +33,8 @@ async function resume(directory: string, manifest: RunManifest, json: boolean): 
     case 'simulate': {
       const { readScenario } = await import('../load-scenario.ts');
       const { simulate } = await import('./simulate.ts');
-      const { baseDir, engine } = manifest.options as { baseDir: string; engine: EnginePreference };
-      return simulate(await readScenario(join(directory, 'scenario.yaml'), baseDir), { run: directory, engine, json });
+      const { baseDir, engine, workers } = manifest.options as { baseDir: string; engine: EnginePreference; workers?: number };
+      return simulate(await readScenario(join(directory, 'scenario.yaml'), baseDir), { run: directory, engine, ...(workers === undefined ? {} : { workers }), json });
     }
     default:
       return unreachable(manifest.kind);

@@ -1,9 +1,11 @@
 /** `fedstill simulate`: a scenario with all its clients in this process, in virtual time. */
 import { appendFileSync, closeSync, openSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { Command, Option } from 'commander';
-import { enginePreferences, selectEngine, type EnginePreference } from '../../shared/compute/select-engine.ts';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { enginePreferences, type EnginePreference } from '../../shared/compute/select-engine.ts';
+import { openWorkerPool } from '../../shared/compute/worker-pool.ts';
 import { deriveSeed } from '../../shared/datasets/seeded-generator.ts';
 import { exitStatus } from '../../shared/errors.ts';
 import { closeRun, freeRunDirectory, writeRunManifest } from '../../shared/node/run-folder.ts';
@@ -21,6 +23,8 @@ import type { Scenario } from '../scenario.ts';
 export interface SimulateOptions {
   readonly run?: string;
   readonly engine: EnginePreference;
+  /** Threads that compute; default: one for each core. */
+  readonly workers?: number;
   readonly json: boolean;
 }
 
@@ -30,6 +34,11 @@ export function simulateCommand(): Command {
     .argument('<scenario>', 'scenario file (YAML); see docs/simulate.md')
     .option('--run <dir>', 'run folder (default: runs/<scenario>-<number>)')
     .addOption(new Option('--engine <name>', 'compute engine').choices([...enginePreferences]).default('auto'))
+    .option('--workers <n>', 'threads that compute; the results do not depend on it (default: one for each core)', (text) => {
+      const workers = Number(text);
+      if (!Number.isInteger(workers) || workers < 1 || workers > 256) throw new InvalidArgumentError('expected a whole number from 1 to 256');
+      return workers;
+    })
     .option('--json', 'JSON lines instead of text', false)
     .action(async (file: string, options: SimulateOptions) => simulate(await readScenario(file), options));
 }
@@ -39,11 +48,11 @@ export async function simulate({ scenario, text, baseDir }: ScenarioFile, option
   const runDirectory = options.run ?? freeRunDirectory(scenario.scenario);
   await mkdir(runDirectory, { recursive: true, mode: 0o700 });
   await writeFile(join(runDirectory, 'scenario.yaml'), text);
-  await writeRunManifest(runDirectory, { format: 'fedstill-run/1', kind: 'simulate', name: scenario.scenario, createdAt: new Date().toISOString(), version: packageVersion, state: 'running', outcome: null, options: { baseDir, engine: options.engine } });
+  await writeRunManifest(runDirectory, { format: 'fedstill-run/1', kind: 'simulate', name: scenario.scenario, createdAt: new Date().toISOString(), version: packageVersion, state: 'running', outcome: null, options: { baseDir, engine: options.engine, ...(options.workers === undefined ? {} : { workers: options.workers }) } });
   const say = (line: string) => {
     if (!options.json) process.stdout.write(`${line}\n`);
   };
-  const engine = await selectEngine(options.engine);
+  const engine = await openWorkerPool({ workers: options.workers ?? availableParallelism(), engine: options.engine });
   const eventsFile = openSync(join(runDirectory, 'events.jsonl'), 'w');
   const abort = new AbortController();
   const onSignal = (signal: NodeJS.Signals) => abort.abort(new Interrupted(signal));

@@ -30,7 +30,8 @@ export class VirtualClock implements Clock {
   }
 
   schedule(delayMs: number, callback: () => void): Timer {
-    const entry: Entry = { at: this.#now + Math.max(0, delayMs), order: this.#order++, callback, cancelled: false };
+    // Whole milliseconds, as a real clock and the ledger have them.
+    const entry: Entry = { at: this.#now + Math.ceil(Math.max(0, delayMs)), order: this.#order++, callback, cancelled: false };
     this.#push(entry);
     this.#wake?.();
     return {

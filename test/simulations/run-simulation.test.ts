@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ComputeEngine } from '../../shared/compute/engine.ts';
 import { selectEngine } from '../../shared/compute/select-engine.ts';
+import { openWorkerPool } from '../../shared/compute/worker-pool.ts';
 import { deriveSeed } from '../../shared/datasets/seeded-generator.ts';
 import type { RunEvent } from '../../shared/ports/event-sink.ts';
 import { InsecureSeededRandom } from '../../simulations/insecure-seeded-random.ts';
@@ -39,12 +40,12 @@ ${network}
   );
 }
 
-async function simulate(scenario: Scenario): Promise<{ result: SimulationResult; events: RunEvent[]; metrics: string }> {
+async function simulate(scenario: Scenario, on: ComputeEngine = engine): Promise<{ result: SimulationResult; events: RunEvent[]; metrics: string }> {
   const events: RunEvent[] = [];
   const result = await runSimulation({
     scenario,
     data: await loadScenarioData(scenario, '.'),
-    engine,
+    engine: on,
     random: (party) => new InsecureSeededRandom(deriveSeed(scenario.task.seed, 'insecure', party)),
     events: { emit: (event) => events.push(event) },
   });
@@ -74,6 +75,24 @@ describe('a simulated federation', () => {
     expect(second.metrics).toBe(first.metrics);
     expect(second.events).toEqual(first.events);
     expect(other.metrics).not.toBe(first.metrics);
+  });
+
+  it('gives the same metrics and events bit for bit with one worker, with two, and without any', { timeout: 60_000 }, async () => {
+    // Unlike devices and links: clients train at times of their own.
+    const scenario = scenarioOf({ network: 'network: { bytesPerSecond: 30000, breakRate: 0.02 }', schedule: ', reconnectGraceSeconds: 600' });
+    const expected = await simulate(scenario);
+    expect(expected.result.reason).toBe('rounds-done');
+    for (const workers of [1, 2]) {
+      const pool = await openWorkerPool({ workers, engine: 'tfjs' });
+      try {
+        const { metrics, events } = await simulate(scenario, pool);
+        expect(metrics).toBe(expected.metrics);
+        expect(events).toEqual(expected.events);
+        expect(pool.statistics().workers.every(({ calls }) => calls > 0)).toBe(true);
+      } finally {
+        await pool.dispose();
+      }
+    }
   });
 
   it('is repeatable with seeded noise, and accounts for it', async () => {

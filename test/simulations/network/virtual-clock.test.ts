@@ -28,6 +28,14 @@ describe('a virtual clock', () => {
     expect(clock.now()).toBe(131);
   });
 
+  it('counts whole milliseconds, as the ledger does, and never fires early', async () => {
+    const clock = new VirtualClock();
+    const times: number[] = [];
+    for (const delay of [0.2, 1, 1.0001, 40.143]) clock.schedule(delay, () => times.push(clock.now()));
+    await clock.runUntil(sleep(clock, 50));
+    expect(times).toEqual([1, 1, 2, 41]);
+  });
+
   it('fires no timer that was cancelled, and does not wait for it either', async () => {
     const clock = new VirtualClock();
     const fired: string[] = [];
