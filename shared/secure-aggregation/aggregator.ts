@@ -6,6 +6,7 @@
  * Nothing here protects clients: they check for themselves (`participant.ts`).
  */
 import type { CryptoProvider } from '../crypto/provider.ts';
+import { isLowOrderKey } from '../crypto/small-order.ts';
 import { FederationError } from '../errors.ts';
 import { equalBytes, toHex } from '../types/bytes.ts';
 import { isBefore, pairwiseMaskKey, selfMaskKey, selfSeedCommitment } from './key-derivation.ts';
@@ -110,6 +111,10 @@ function bySender<T extends Accepted>(messages: Iterable<T>): Map<number, T> {
 export function acceptAdvert(context: RoundContext, message: Uint8Array, crypto: CryptoProvider): Advert {
   const advert = decodeAdvert(message, context);
   checkSignature(message, advert.identity, crypto);
+  // Clients refuse a roster with such keys: one bad advert must not end the round of all.
+  if (isLowOrderKey(advert.channelKey) || isLowOrderKey(advert.maskKey) || equalBytes(advert.channelKey, advert.maskKey)) {
+    throw new FederationError('value-out-of-range', 'The advert has a key of low order, or one key twice.', { field: 'advert', next: 'Make fresh keys for every round.' });
+  }
   return advert;
 }
 
@@ -227,7 +232,7 @@ export function closeUnmask(state: SurvivorsState, accepted: Iterable<AcceptedUn
     const { threshold } = graph.shape;
     if (shares.length < threshold) throw quorumMissed('shares of a secret', threshold, shares.length);
     const recovered = recoverSecret(shares, threshold, isRight, suspects, weights);
-    if (recovered === undefined) throw new FederationError('quorum-missed', 'The shares of a secret do not fit together: nothing is unmasked.', { field: 'shares', next: 'Start a new round.' });
+    if (recovered === undefined) throw new FederationError('quorum-missed', 'The shares of a secret do not fit together: nothing is unmasked.', { field: 'shares', got: `those of client ${owner}, or too many wrong ones`, next: 'Start a new round.' });
     return recovered;
   };
 

@@ -1,10 +1,11 @@
 /**
  * Putting a secret together when some shares may be wrong. Shares carry no proof of their own; the secret does (a commitment, or a public
- * key), so sets of `threshold` shares are tried until one fits. The search is bounded: with as many shares to spare it finds any single wrong share,
- * any two up to a threshold of 98, and any number from clients that were caught on an earlier secret.
+ * key). First the first `threshold` shares, then a decoder that finds as many wrong shares as half of those to spare, without and with the clients that were caught on an earlier secret. Since the
+ * secret proves itself, more can be found than any decoder could: at last, a bounded search for one or two wrong shares among few.
  */
 import { equalBytes } from '../types/bytes.ts';
 import { combineShares, lagrangeWeights } from './shamir.ts';
+import { decodeWithErrors } from './share-decoding.ts';
 
 export interface PositionedShare {
   readonly holder: number;
@@ -13,8 +14,8 @@ export interface PositionedShare {
   readonly share: Uint8Array;
 }
 
-/** Sets tried before a secret counts as lost. */
-const MAX_ATTEMPTS = 5000;
+/** Sets tried before a secret counts as lost: at most a few seconds. */
+const MAX_ATTEMPTS = 2000;
 
 /**
  * The secret that `isRight` recognizes, or `undefined`. Holders of shares that don't lie on its polynomial are added to `suspects`; known suspects are asked
@@ -28,18 +29,26 @@ export function recoverSecret(
   weights: Map<string, readonly number[]>,
 ): Uint8Array | undefined {
   const ordered = [...shares].sort((a, b) => Number(suspects.has(a.holder)) - Number(suspects.has(b.holder)));
+  if (ordered.length < threshold) return undefined;
+  const first = ordered.slice(0, threshold);
+  const secret = combineShares(first.map(({ share }) => share), weightsFor(first.map(({ position }) => position), weights));
+  if (isRight(secret)) return secret;
+
+  const trusted = ordered.filter(({ holder }) => !suspects.has(holder));
+  for (const candidates of trusted.length < ordered.length ? [trusted, ordered] : [ordered]) {
+    const decoded = decodeWithErrors(candidates.map(({ share }) => share), candidates.map(({ position }) => position), threshold);
+    if (decoded === undefined || !isRight(decoded.secret)) continue;
+    for (const place of decoded.wrong) suspects.add(candidates[place]!.holder);
+    return decoded.secret;
+  }
+
   let attempts = 0;
-  let isFirst = true;
   for (const chosen of candidateSets(ordered, threshold)) {
     if (attempts++ >= MAX_ATTEMPTS) return undefined;
-    const positions = chosen.map(({ position }) => position);
-    const secret = combineShares(chosen.map(({ share }) => share), isFirst ? weightsFor(positions, weights) : lagrangeWeights(positions));
-    if (isRight(secret)) {
-      // The polynomial is only worth evaluating where something was wrong.
-      if (!isFirst) for (const liar of liarsAmong(ordered, chosen)) suspects.add(liar);
-      return secret;
-    }
-    isFirst = false;
+    const found = combineShares(chosen.map(({ share }) => share), lagrangeWeights(chosen.map(({ position }) => position)));
+    if (!isRight(found)) continue;
+    for (const liar of liarsAmong(ordered, chosen)) suspects.add(liar);
+    return found;
   }
   return undefined;
 }
@@ -51,9 +60,8 @@ function weightsFor(positions: readonly number[], known: Map<string, readonly nu
   return weights;
 }
 
-/** The first `threshold` shares, then the first without one of them, then without two, in every way. */
+/** The first `threshold` shares without one, then without two of them, in every way. */
 function* candidateSets(shares: readonly PositionedShare[], threshold: number): Generator<readonly PositionedShare[]> {
-  yield shares.slice(0, threshold);
   const spare = shares.length - threshold;
   const without = (...left: readonly number[]) => shares.filter((_, i) => !left.includes(i)).slice(0, threshold);
   if (spare >= 1) for (let i = 0; i < threshold; i++) yield without(i);

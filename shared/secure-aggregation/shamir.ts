@@ -29,15 +29,22 @@ export function multiply(a: number, b: number): number {
   return multiplyWord(a, b) & 255;
 }
 
-/** 1 / a = a^254, for public a. */
-function invert(a: number): number {
-  let power = a;
-  let inverse = 1;
-  for (let i = 1; i < 8; i++) {
-    power = multiply(power, power);
-    inverse = multiply(inverse, power);
-  }
-  return inverse;
+/** Powers of the generator 3, twice around, and their logarithms: for public values only, since a lookup's timing depends on what is looked up. */
+const powers = new Uint8Array(510);
+const logarithms = new Uint8Array(256);
+for (let i = 0, power = 1; i < 255; i++, power = multiply(power, 3)) {
+  powers[i] = powers[i + 255] = power;
+  logarithms[power] = i;
+}
+
+/** Product of two public elements. */
+export function multiplyElements(a: number, b: number): number {
+  return a === 0 || b === 0 ? 0 : powers[logarithms[a]! + logarithms[b]!]!;
+}
+
+/** Quotient of two public elements, the second not 0. */
+export function divideElements(a: number, b: number): number {
+  return a === 0 ? 0 : powers[logarithms[a]! + 255 - logarithms[b]!]!;
 }
 
 /** `count` shares of a secret whose length is a multiple of 4; share i has position i + 1. Uses `(threshold - 1) * secret.length` random bytes. */
@@ -69,10 +76,10 @@ export function lagrangeWeights(positions: readonly number[], at = 0): number[] 
     let denominator = 1;
     for (const other of positions) {
       if (other === own) continue;
-      numerator = multiply(numerator, other ^ at);
-      denominator = multiply(denominator, other ^ own);
+      numerator = multiplyElements(numerator, other ^ at);
+      denominator = multiplyElements(denominator, other ^ own);
     }
-    return multiply(numerator, invert(denominator));
+    return divideElements(numerator, denominator);
   });
 }
 

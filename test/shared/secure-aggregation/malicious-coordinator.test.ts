@@ -80,6 +80,10 @@ describe('the roster', () => {
     const low = encodeAdvert(advertised.context, { channelKey: crypto.x25519PublicKey(fixedHash(5)), maskKey: new Uint8Array(32), commitment: fixedHash(1) }, corrupt.tools.identity, crypto);
     const adverts = real().map((advert) => (equalBytes(advert.identity, corrupt.tools.identity.publicKey) ? { ...advert, bytes: low } : advert));
     expect(() => shareWith(adverts)).toThrow(/low order/);
+    // An honest coordinator does not let it get that far, nor one key for both purposes.
+    expect(() => aggregator.acceptAdvert(advertised.context, low, crypto)).toThrow(/low order/);
+    const one = crypto.x25519PublicKey(fixedHash(5));
+    expect(() => aggregator.acceptAdvert(advertised.context, encodeAdvert(advertised.context, { channelKey: one, maskKey: one, commitment: fixedHash(1) }, corrupt.tools.identity, crypto), crypto)).toThrow(/one key twice/);
   });
 
   it('duplicated id: one client twice in the roster', () => {

@@ -93,6 +93,23 @@ describe('recovery from wrong shares', () => {
     expect([...result.suspects].sort()).toEqual(wrong.filter((i) => i < 10).map((i) => 100 + i).sort());
   });
 
+  it.each([[30, 19, 5], [100, 61, 19], [255, 150, 52]])('finds as many wrong shares as half of those to spare: %d shares, threshold %d, %d wrong', (count, threshold, wrong) => {
+    const many = splitSecret(secret, threshold, count, random).map((share, i) => ({ holder: i, position: i + 1, share: i % 2 === 0 && i < 2 * wrong ? random.bytes(32) : share }));
+    const suspects = new Set<number>();
+    expect(recoverSecret(many, threshold, (candidate) => equalBytes(candidate, secret), suspects, new Map())).toEqual(secret);
+    expect([...suspects].sort((a, b) => a - b)).toEqual(Array.from({ length: wrong }, (_, i) => 2 * i));
+  });
+
+  it('one wrong share with one to spare, which no decoder finds without knowing the secret', () => {
+    expect(recover(spoil(3).slice(0, 7))).toMatchObject({ secret, suspects: new Set([103]) });
+    expect(recover(spoil(0, 1).slice(0, 8))).toMatchObject({ secret, suspects: new Set([100, 101]) });
+  });
+
+  it('an owner that dealt a wrong share makes its honest holder a suspect: nobody may be punished for being one', () => {
+    const dealt = splitSecret(secret, 6, 10, random).map((share, i) => ({ holder: 100 + i, position: i + 1, share: i === 4 ? random.bytes(32) : share }));
+    expect(recover(dealt)).toMatchObject({ secret, suspects: new Set([104]) });
+  });
+
   it('finds many wrong shares when their holders were caught before', () => {
     expect(recover(spoil(0, 1, 2, 3)).secret).toBeUndefined();
     expect(recover(spoil(0, 1, 2, 3), new Set([100, 101, 102, 103])).secret).toEqual(secret);
