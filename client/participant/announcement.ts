@@ -6,8 +6,9 @@ import { envelopeBytes } from '../../shared/protocol/envelope.ts';
 import { decodeIndices } from '../../shared/protocol/indices.ts';
 import { maxEnvelopeBytes } from '../../shared/protocol/limits.ts';
 import { frameBytes, type FrameDtype } from '../../shared/protocol/matrix-frame.ts';
-import { FinishedDocumentSchema, RoundDocumentSchema, type FinishedDocument, type RoundDocument, type TaskDocument } from '../../shared/protocol/messages.ts';
+import { FinishedDocumentSchema, RoundDocumentSchema, stagesOf, type FinishedDocument, type RoundDocument, type SecureRound, type TaskDocument } from '../../shared/protocol/messages.ts';
 import { openDocument, type SignedDocument } from '../../shared/protocol/signed-document.ts';
+import { clientMessageBytes } from '../../shared/secure-aggregation/messages.ts';
 import type { Digest } from '../../shared/types/ids.ts';
 import type { Delta } from '../../shared/types/units.ts';
 
@@ -44,14 +45,15 @@ export function verifyAnnouncement(signed: SignedDocument, context: TaskContext)
   const { release } = document;
   expect('trustMode', task.privacy.trustMode, document.trustMode, 'context-mismatch');
   expect('release.mechanism', task.privacy.mechanism, release.mechanism, 'context-mismatch');
-  expect('stages', 'contribution', document.stages.join(', '), 'stage-mismatch');
+  expect('stages', stagesOf(document.trustMode).join(', '), document.stages.join(', '), 'stage-mismatch');
   const query = decodeIndices(document.query, task.transferSet.rows, 'query');
   const labelled = document.labels === null ? undefined : decodeIndices(document.labels, task.transferSet.rows, 'labels');
   expect('release.rows', query.length, release.rows, 'shape-mismatch');
   expect('release.columns', task.numClasses, release.columns, 'shape-mismatch');
   if (document.labels !== null && task.distillation.loss === 'logitMae') expect('labels.kind', 'logits', document.labels.kind, 'context-mismatch');
   checkNoise(release, task);
-  const bytes = envelopeBytes(frameBytes(contributionDtype(document), [release.rows, release.columns]));
+  if (document.secureAggregation !== undefined) checkSecureAggregation(document, document.secureAggregation, task);
+  const bytes = envelopeBytes(contributionBytes(document));
   if (bytes > maxEnvelopeBytes) {
     throw new FederationError('message-too-large', 'A contribution to this round would not fit into an envelope.', { field: 'release.rows', expected: `at most ${maxEnvelopeBytes} bytes`, got: `${bytes} bytes` });
   }
@@ -68,6 +70,28 @@ export function verifyFinished(signed: SignedDocument, context: TaskContext): Fi
 /** Dtype of the frame that a contribution to this round is. */
 export function contributionDtype({ release, encoding }: RoundDocument): FrameDtype {
   return release.mechanism === 'none' ? encoding : 'int32';
+}
+
+/** Length of the frame in which a contribution leaves; in secure aggregation that of the masked input. */
+function contributionBytes(document: RoundDocument): number {
+  const { rows, columns } = document.release;
+  return document.secureAggregation === undefined ? frameBytes(contributionDtype(document), [rows, columns]) : clientMessageBytes.maskedInput(rows * columns);
+}
+
+/** The task's numbers, one for "fewest contributions", and no more shares of noise than there are honest clients who add one. */
+function checkSecureAggregation({ cohort, release }: RoundDocument, { minSurvivors, maxCorrupt }: SecureRound, { privacy }: TaskDocument): void {
+  expect('secureAggregation.minSurvivors', privacy.secureAggregation?.minSurvivors ?? 'none', minSurvivors, 'context-mismatch');
+  expect('secureAggregation.maxCorrupt', privacy.secureAggregation?.maxCorrupt ?? 'none', maxCorrupt, 'context-mismatch');
+  expect('cohort.quorum', minSurvivors, cohort.quorum, 'context-mismatch');
+  if (release.mechanism !== 'discreteGaussian') return;
+  const honest = minSurvivors - maxCorrupt;
+  if (release.noise.shares <= honest) return;
+  throw new FederationError('context-mismatch', 'The announcement counts more shares of noise than clients that certainly add one.', {
+    field: 'release.noise.shares',
+    expected: `at most ${honest}`,
+    got: String(release.noise.shares),
+    next: 'The noise would be less than it says; ask the coordinator\'s operator.',
+  });
 }
 
 /**

@@ -10,6 +10,7 @@
  */
 import type { IdentityKeys } from '../../shared/crypto/signature.ts';
 import { digestOf } from '../../shared/crypto/digest.ts';
+import { portableCrypto, type CryptoProvider } from '../../shared/crypto/provider.ts';
 import type { ComputeEngine, ModelSource } from '../../shared/compute/engine.ts';
 import { deriveSeed } from '../../shared/datasets/seeded-generator.ts';
 import { FederationError } from '../../shared/errors.ts';
@@ -28,6 +29,7 @@ import { fromProblem, toProblem } from '../../shared/protocol/problems.ts';
 import { malformedMessage, type SignedDocument } from '../../shared/protocol/signed-document.ts';
 import type { ClientId, RoundId } from '../../shared/types/ids.ts';
 import type { Examples, LabelledExamples } from '../../shared/types/matrix.ts';
+import { abortable } from './abortable.ts';
 import { verifyAnnouncement, verifyFinished, type Announcement, type FinishedNotice, type TaskContext } from './announcement.ts';
 import { backoffMs } from './backoff.ts';
 import { deferred } from './deferred.ts';
@@ -36,7 +38,9 @@ import { ClientMetricsLog, qualityFields, writeEpsilon } from './metrics.ts';
 import { Outbox } from './outbox.ts';
 import { Progress } from './progress.ts';
 import { contribute, fetchLabels, isCharged, resend, type RoundReport, type RoundWorkContext } from './round-work.ts';
+import { askedForStored, sendStored, takePart, wasRestarted, type SecureSendContext } from './secure-round.ts';
 import { SessionSlot, type Session } from './session-slot.ts';
+import { StageInbox } from './stage-inbox.ts';
 import { ask, greet, join, type Greeting } from './session.ts';
 import { judgeTask } from './task-policy.ts';
 import { storedTransferSet, type TransferSetCache } from './transfer-set.ts';
@@ -68,6 +72,8 @@ export interface ParticipantDeps {
   readonly clock: Clock;
   /** Keys, nonces, noise and backoff. */
   readonly random: RandomSource;
+  /** For secure aggregation; default: portable and slow. */
+  readonly crypto?: CryptoProvider;
   readonly ledger: PrivacyLedger;
   readonly policy: ClientPolicy;
   readonly engine: ComputeEngine;
@@ -137,7 +143,7 @@ interface Work {
   readonly controller: AbortController;
   /** Resolves when nothing of it runs any more; never rejects. */
   readonly done: Promise<void>;
-  /** The envelope may be on its way: only the coordinator can say whether it came in time. */
+  /** The round's first message may be on its way: only the coordinator can say whether it came in time. */
   sending: boolean;
 }
 
@@ -153,6 +159,8 @@ export class Participant {
   readonly #lifetime = new AbortController();
   #assignment: Assignment | undefined;
   #work: Work | undefined;
+  /** Of the last round of secure aggregation that this process took part in. */
+  #inbox: StageInbox | undefined;
   /** Set once the signed end of the task has come. */
   #finishing: Promise<void> | undefined;
   #hasJoined = false;
@@ -390,6 +398,7 @@ export class Participant {
     if (event === 'finished') this.#onFinished(assignment, message as SignedDocument);
     else if (this.#finishing !== undefined) throw new FederationError('task-finished', 'The task is finished.', { field: event });
     else if (event === 'round') await this.#onRound(assignment, message as SignedDocument);
+    else if (event === 'stage') this.#onStage(assignment, message as CoordinatorMessage<'stage'>);
     else if (event === 'round-closed') await this.#onRoundClosed(assignment, message as CoordinatorMessage<'round-closed'>);
   }
 
@@ -406,7 +415,7 @@ export class Participant {
         const { last } = assignment.progress;
         this.#emit('announcement-refused', { code: known.code, reason: known.message });
         // Here is no acknowledgement to refuse with.
-        if (known.fault === 'refused' && last !== null) await ask(session.connection, 'decline', { round: last.round, code: known.code });
+        if ((known.fault === 'refused' || known.code === 'declined') && last !== null) await ask(session.connection, 'decline', { round: last.round, code: known.code });
       });
     } else {
       await this.#onNothingAsked(assignment, ack.nextRound);
@@ -417,7 +426,14 @@ export class Participant {
   async #onNothingAsked(assignment: Assignment, nextRound: RoundId): Promise<void> {
     const { progress, outbox, task } = assignment;
     const last = progress.last;
-    if (last === null || last.round >= nextRound || last.state !== 'announced') return;
+    if (last === null || last.round >= nextRound) return;
+    if (progress.lastAdvertised >= last.round) {
+      // Between two stages: a later one may still want what is stored. When the round is over, the next announcement ends it.
+      if (this.#inbox?.round === last.round || (last.state !== 'announced' && last.state !== 'accepted')) return;
+      if (!(await this.#rejoin(assignment, last.round, undefined))) await this.#close(assignment, last.round);
+      return;
+    }
+    if (last.state !== 'announced') return;
     if (this.#work?.round === last.round) {
       if (!this.#work.sending) this.#work.controller.abort(roundIsClosed(last.round));
       return;
@@ -446,6 +462,7 @@ export class Participant {
       }
       if (last.state === 'closed') throw roundIsClosed(round);
       if (this.#work?.round === round) return; // connected again: the work goes on
+      if (this.#inbox?.round === round && last.state === 'accepted') return; // everything was sent
     }
     try {
       if (!(await this.#wasCharged(assignment, round))) this.#checkPolicy(assignment, announcement);
@@ -455,7 +472,23 @@ export class Participant {
     }
     await this.#see(assignment, announcement, 'announced');
     this.#emit('round-announced', { round, queried: document.query.count, labels: document.labels?.count ?? 0, cohort: document.cohort.size, deadlineMs: document.deadlineMs });
-    this.#start(assignment, round, (signal) => this.#contribute(assignment, announcement, signal));
+    if (document.secureAggregation === undefined) {
+      this.#start(assignment, round, (signal) => this.#contribute(assignment, announcement, signal));
+    } else if (progress.lastAdvertised < round) {
+      this.#takePart(assignment, announcement);
+    } else if (!(await this.#rejoin(assignment, round, announcement))) {
+      await this.#see(assignment, announcement, 'declined');
+      throw wasRestarted(round);
+    }
+  }
+
+  /** A later stage of a round of secure aggregation. */
+  #onStage({ progress: { last } }: Assignment, { round, stage, data }: CoordinatorMessage<'stage'>): void {
+    if (last === null || round > last.round) throw new FederationError('round-unknown', `Round ${round} was not announced to this client.`, { field: 'round', got: String(round), next: 'Announce it first.' });
+    if (round < last.round || last.state === 'closed') throw roundIsClosed(round);
+    if (last.state === 'declined') throw new FederationError('declined', `This client has declined round ${round}.`, { field: 'round', got: String(round), next: 'Go on without it.' });
+    if (this.#inbox?.round !== round) throw new FederationError('stage-mismatch', `This client waits for no stage of round ${round}.`, { field: 'stage', got: stage, next: 'Announce the round first.' });
+    this.#inbox.accept(stage, data);
   }
 
   /** Remembers an announcement durably; a newer one ends the round before it. */
@@ -506,6 +539,7 @@ export class Participant {
       roundsDone: Math.max(progress.contributions, charged),
       cohortSize: document.cohort.size,
       quorum: document.cohort.quorum,
+      secureAggregation: document.secureAggregation,
       ledger,
     });
     if (decision.kind === 'accept') return;
@@ -531,7 +565,86 @@ export class Participant {
     const startedAt = this.#deps.clock.now();
     const { transferSet } = await abortable(assignment.warm, signal);
     const report = await contribute(announcement, this.#workContext(assignment, transferSet), signal);
+    await assignment.progress.settle(round, 'accepted');
     await this.#reportRound(assignment, round, report, startedAt);
+  }
+
+  /** A round of secure aggregation, from the beginning. */
+  #takePart(assignment: Assignment, announcement: Announcement): void {
+    const { round } = announcement.document;
+    const { crypto = portableCrypto, policy } = this.#deps;
+    const { progress, warm } = assignment;
+    const inbox = new StageInbox(round);
+    this.#inbox = inbox;
+    this.#start(assignment, round, async (signal) => {
+      const { transferSet } = await abortable(warm, signal);
+      await this.#contributing(assignment, round, signal, (contributed) => {
+        const own = { crypto, minHonest: policy.minHonest, lastAdvertised: progress.lastAdvertised, advertise: (advertised: RoundId) => progress.advertise(advertised) };
+        return takePart(announcement, { ...this.#workContext(assignment, transferSet), ...this.#sendContext(assignment, inbox, contributed), ...own }, signal);
+      });
+    });
+  }
+
+  /**
+   * A round for which an earlier process has advertised keys: what it has stored is sent when the coordinator asks for it. Resolves with false when there is nothing that
+   * may be sent. `announcement`: if the coordinator has sent it again; without it nothing new is charged.
+   */
+  async #rejoin(assignment: Assignment, round: RoundId, announcement: Announcement | undefined): Promise<boolean> {
+    const { outbox, progress, task } = assignment;
+    const stored = (await outbox.getAnswer(round)) ?? (await outbox.get(round));
+    if (stored === undefined || stored.transcript !== progress.last?.transcript) return false;
+    if (announcement === undefined && stored.stage !== 'unmask' && !isCharged(stored, task.task, this.#deps.ledger)) return false;
+    const inbox = new StageInbox(round, () => wasRestarted(round));
+    this.#inbox = inbox;
+    const asked = askedForStored(stored, inbox);
+    const checkPolicy = () => {
+      if (announcement !== undefined) this.#checkPolicy(assignment, announcement);
+    };
+    this.#start(assignment, round, async (signal) => {
+      await abortable(asked, signal);
+      await this.#contributing(assignment, round, signal, (contributed) => sendStored(stored, checkPolicy, this.#sendContext(assignment, inbox, contributed), signal));
+    });
+    return true;
+  }
+
+  /** Runs the work of a secure round. Once the coordinator has the masked input, the owner is told about it, whatever becomes of the rest. */
+  async #contributing(assignment: Assignment, round: RoundId, signal: AbortSignal, work: (contributed: (report: RoundReport) => Promise<void>) => Promise<RoundReport>): Promise<void> {
+    const startedAt = this.#deps.clock.now();
+    let report: RoundReport | undefined;
+    let refusal: FederationError | undefined;
+    try {
+      report = await work(async (soFar) => {
+        report = soFar;
+        await assignment.progress.settle(round, 'accepted');
+      });
+    } catch (error) {
+      if (report === undefined || this.#lifetime.signal.aborted) throw error;
+      // That the round has closed meanwhile is no failure: the masked input was there in time.
+      if (!signal.aborted && !isRoundOver(error)) refusal = toFederationError(error);
+    }
+    if (assignment.metrics.find('round', round) === undefined) await this.#reportRound(assignment, round, report, startedAt);
+    if (refusal !== undefined) throw refusal;
+  }
+
+  #sendContext({ task, outbox }: Assignment, inbox: StageInbox, contributed: (report: RoundReport) => Promise<void>): SecureSendContext {
+    const { clock, ledger, policy } = this.#deps;
+    const { round } = inbox;
+    return {
+      task: task.task,
+      ledger,
+      clock,
+      outbox,
+      sessions: this.#sessions,
+      sending: () => this.#onSending(),
+      inbox,
+      stageDone: (stage, bytes) => this.#emit('stage', { round, stage, bytes }),
+      charged: () => this.#emit('charged', { round, epsilonSpent: writeEpsilon(this.#epsilonSpent()), maxEpsilon: writeEpsilon(policy.maxEpsilon) }),
+      contributed,
+    };
+  }
+
+  #onSending(): void {
+    if (this.#work !== undefined) this.#work.sending = true;
   }
 
   #workContext(assignment: Assignment, transferSet: Examples): RoundWorkContext {
@@ -550,15 +663,12 @@ export class Participant {
       student,
       training,
       checkPolicy: (announcement) => this.#checkPolicy(assignment, announcement),
-      sending: () => {
-        if (this.#work !== undefined) this.#work.sending = true;
-      },
+      sending: () => this.#onSending(),
     };
   }
 
-  /** The coordinator has the contribution: what follows is for the owner alone. */
+  /** The coordinator has the contribution: this is for the owner alone. */
   async #reportRound(assignment: Assignment, round: RoundId, report: RoundReport, startedAt: number): Promise<void> {
-    await assignment.progress.settle(round, 'accepted');
     await this.#trainLocalOnly(assignment, this.#lifetime.signal);
     const line = await this.#measure(assignment, 'round', round, true);
     this.#emit('contributed', {
@@ -688,16 +798,6 @@ export class Participant {
   #emit(event: string, fields: Readonly<Record<string, unknown>>): void {
     this.#deps.events.emit({ event, at: this.#deps.clock.now(), ...fields });
   }
-}
-
-/** `promise`, or the signal's reason as soon as it is aborted. */
-function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason as Error);
-    if (signal.aborted) onAbort();
-    signal.addEventListener('abort', onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }
 
 /** What a coordinator may know of an error: everything of its own faults, and the bare code where policy, ledger or machine of the owner speak. */

@@ -27,6 +27,8 @@ export const ProgressSchema = z.strictObject({
   last: z.strictObject({ round: RoundIdSchema, transcript: DigestSchema, state: z.enum(roundStates) }).nullable(),
   /** Rounds whose contribution was accepted. */
   contributions: z.int().min(0),
+  /** The highest round of secure aggregation for which keys were, or may have been, advertised; 0 for none. */
+  lastAdvertised: z.int().min(0).max(0xffff_ffff).default(0),
 });
 export type ProgressRecord = z.infer<typeof ProgressSchema>;
 
@@ -44,7 +46,7 @@ export class Progress {
   /** Throws `state-mismatch` for a damaged record and for that of another task. */
   static async open(store: DurableStore, taskDigest: Digest): Promise<Progress> {
     const bytes = await store.getBlob(blob);
-    if (bytes === undefined) return new Progress(store, { format: 'fedstill-client-progress/1', taskDigest, last: null, contributions: 0 });
+    if (bytes === undefined) return new Progress(store, { format: 'fedstill-client-progress/1', taskDigest, last: null, contributions: 0, lastAdvertised: 0 });
     const record = parse(bytes);
     if (record.taskDigest !== taskDigest) {
       throw new FederationError('state-mismatch', 'This client has taken part in a task of the same name at the same coordinator, which has been changed since.', {
@@ -63,6 +65,15 @@ export class Progress {
 
   get contributions(): number {
     return this.#record.contributions;
+  }
+
+  get lastAdvertised(): number {
+    return this.#record.lastAdvertised;
+  }
+
+  /** Before keys for a round are advertised: whoever is started again does not advertise a second time. */
+  advertise(round: RoundId): Promise<void> {
+    return this.#write({ ...this.#record, lastAdvertised: Math.max(round, this.#record.lastAdvertised) });
   }
 
   /** A new announcement, before it is acknowledged. */

@@ -10,9 +10,9 @@ import type { Clock } from '../../shared/ports/clock.ts';
 import type { PrivacyLedger } from '../../shared/ports/privacy-ledger.ts';
 import type { RandomSource } from '../../shared/ports/random-source.ts';
 import { decodePredictions, frameBytes } from '../../shared/protocol/matrix-frame.ts';
-import type { SoftLabelsRef } from '../../shared/protocol/messages.ts';
+import type { SoftLabelsRef, StageName } from '../../shared/protocol/messages.ts';
 import type { RoundId, TaskId } from '../../shared/types/ids.ts';
-import { selectExamples, type Examples } from '../../shared/types/matrix.ts';
+import { selectExamples, type Examples, type Matrix } from '../../shared/types/matrix.ts';
 import type { Announcement } from './announcement.ts';
 import { makeContribution } from './contribution.ts';
 import type { Outbox, OutboxEntry } from './outbox.ts';
@@ -62,7 +62,8 @@ async function storedEntry({ document, transcript }: Announcement, outbox: Outbo
   throw new FederationError('context-mismatch', `A contribution to another announcement of round ${document.round} was sealed before; no second one is made.`, { field: 'transcript', expected: entry.transcript, got: transcript });
 }
 
-async function train(announcement: Announcement, context: RoundWorkContext, signal: AbortSignal): Promise<Pick<RoundReport, 'distilled' | 'epochs'>> {
+/** Distils the round's soft labels and trains on the private dataset; steps that were made before a restart are not made again. */
+export async function train(announcement: Announcement, context: RoundWorkContext, signal: AbortSignal): Promise<Pick<RoundReport, 'distilled' | 'epochs'>> {
   const { document, labelled } = announcement;
   const { round, labels } = document;
   const { student, training } = context;
@@ -92,29 +93,40 @@ export async function fetchLabels(
   return { examples: selectExamples(transferSet, labelled), targets: decodePredictions(bytes, ref.kind, ref.count, numClasses), kind: ref.kind };
 }
 
+/** Logits on the queried examples, as `contribution.ts` takes them. */
+export async function predict({ query }: Announcement, { student, transferSet }: Pick<RoundWorkContext, 'student' | 'transferSet'>): Promise<readonly Matrix[]> {
+  return [await student.predict(selectExamples(transferSet, query))];
+}
+
 /** Predicts, bounds, adds noise, seals, and stores the envelope: the bytes of this round from now on. */
 async function seal(announcement: Announcement, context: RoundWorkContext, signal: AbortSignal): Promise<OutboxEntry> {
-  const { document, transcript, query } = announcement;
-  const logits = await context.student.predict(selectExamples(context.transferSet, query));
+  const { document, transcript } = announcement;
+  const predictions = await predict(announcement, context);
   signal.throwIfAborted();
-  const { contribution, envelope } = makeContribution({ document, transcript, logits, identity: context.identity, random: context.random });
-  return context.outbox.put({ round: document.round, transcript, contribution, parameters: document.release, envelope });
+  const { contribution, envelope } = makeContribution({ document, transcript, predictions, identity: context.identity, random: context.random });
+  return context.outbox.put({ round: document.round, stage: 'contribution', transcript, contribution, parameters: document.release, envelope });
 }
 
 async function deliver(entry: OutboxEntry, announcement: Announcement, context: RoundWorkContext, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  if (!isCharged(entry, context.task, context.ledger)) {
-    context.checkPolicy(announcement);
-    await context.ledger.charge({ task: context.task, round: entry.round, contribution: entry.contribution, parameters: entry.parameters, at: context.clock.now() });
-  }
-  signal.throwIfAborted();
+  await charge(entry, () => context.checkPolicy(announcement), context, signal);
   context.sending();
   await resend(entry, context.sessions, signal);
 }
 
+/** Charges what is stored, unless it was charged before. `checkPolicy` throws the policy's refusal, with the ledger as it is now. */
+export async function charge(entry: OutboxEntry, checkPolicy: () => void, { task, ledger, clock }: Pick<RoundWorkContext, 'task' | 'ledger' | 'clock'>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  if (!isCharged(entry, task, ledger)) {
+    checkPolicy();
+    await ledger.charge({ task, round: entry.round, contribution: entry.contribution, parameters: entry.parameters, at: clock.now() });
+  }
+  signal.throwIfAborted();
+}
+
 /** Sends an envelope that is charged. Sending it once more costs nothing and is counted once. */
-export async function resend(entry: OutboxEntry, sessions: SessionSlot, signal: AbortSignal): Promise<void> {
-  await sessions.use(signal, ({ connection }) => sendEnvelope(connection, { round: entry.round, envelope: entry.envelope, digest: entry.envelopeDigest }, signal));
+export async function resend(entry: Pick<OutboxEntry, 'round' | 'envelope' | 'envelopeDigest'> & { readonly stage: StageName }, sessions: SessionSlot, signal: AbortSignal): Promise<void> {
+  const { round, stage, envelope, envelopeDigest: digest } = entry;
+  await sessions.use(signal, ({ connection }) => sendEnvelope(connection, { round, stage, envelope, digest }, signal));
 }
 
 export function isCharged(entry: { readonly round: RoundId; readonly contribution: string }, task: TaskId, ledger: PrivacyLedger): boolean {

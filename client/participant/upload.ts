@@ -2,13 +2,14 @@
 import { FederationError } from '../../shared/errors.ts';
 import type { CoordinatorConnection } from '../../shared/ports/transport.ts';
 import { maxChunkBytes } from '../../shared/protocol/limits.ts';
-import type { ClientMessageWire } from '../../shared/protocol/messages.ts';
+import type { ClientMessageWire, StageName } from '../../shared/protocol/messages.ts';
 import type { Digest, RoundId } from '../../shared/types/ids.ts';
 import { isUploadLost } from './faults.ts';
 import { ask } from './session.ts';
 
 export interface Upload {
   readonly round: RoundId;
+  readonly stage: StageName;
   readonly envelope: Uint8Array;
   readonly digest: Digest;
 }
@@ -27,8 +28,8 @@ export async function sendEnvelope(connection: CoordinatorConnection, upload: Up
   }
 }
 
-async function attempt(connection: CoordinatorConnection, { round, envelope, digest }: Upload, signal: AbortSignal): Promise<{ readonly duplicate: boolean }> {
-  const begun = await ask(connection, 'upload-begin', { round, stage: 'contribution', bytes: envelope.length, digest });
+async function attempt(connection: CoordinatorConnection, { round, stage, envelope, digest }: Upload, signal: AbortSignal): Promise<{ readonly duplicate: boolean }> {
+  const begun = await ask(connection, 'upload-begin', { round, stage, bytes: envelope.length, digest });
   if ('accepted' in begun) return { duplicate: begun.duplicate };
   let offset = checkedOffset(begun.offset, 0, envelope.length);
   while (offset < envelope.length) {

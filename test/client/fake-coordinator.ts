@@ -33,13 +33,15 @@ export interface FakeTask {
   readonly rounds: number;
   readonly outputKind: OutputKind;
   readonly labelKind: OutputKind;
-  readonly trustMode: 'sealed' | 'clear';
+  readonly trustMode: 'sealed' | 'clear' | 'secure-aggregation';
   readonly admission: 'open' | 'token';
   readonly alpha: number;
   readonly quorum: number;
+  /** With secure aggregation. */
+  readonly maxCorrupt: number;
 }
 
-const defaultTask: FakeTask = { mechanism: 'gaussian', epsilon: 8, rounds: 3, outputKind: 'logits', labelKind: 'logits', trustMode: 'sealed', admission: 'open', alpha: 0, quorum: 3 };
+const defaultTask: FakeTask = { mechanism: 'gaussian', epsilon: 8, rounds: 3, outputKind: 'logits', labelKind: 'logits', trustMode: 'sealed', admission: 'open', alpha: 0, quorum: 3, maxCorrupt: 0 };
 
 interface OpenRound {
   readonly round: RoundId;
@@ -96,15 +98,16 @@ export class FakeCoordinator {
   constructor(clock: VirtualClock, config: Partial<FakeTask> = {}) {
     this.clock = clock;
     this.config = { ...defaultTask, ...config };
-    const { mechanism, epsilon, rounds, outputKind } = this.config;
-    this.release = planRelease({ mechanism, outputKind, rows: transferRows, columns: numClasses, rowClippingNorm: 5, gridStep: 2 ** -12, ...(epsilon === null ? {} : { epsilon }), delta: 1e-5, releases: rounds });
+    const { mechanism, epsilon, rounds, outputKind, quorum, maxCorrupt } = this.config;
+    const shares = mechanism === 'discreteGaussian' ? { shares: quorum - maxCorrupt } : {};
+    this.release = planRelease({ mechanism, outputKind, rows: transferRows, columns: numClasses, rowClippingNorm: 5, gridStep: 2 ** -12, ...(epsilon === null ? {} : { epsilon }), delta: 1e-5, releases: rounds, ...shares });
     const transferSet: Examples = { count: transferRows, shape: exampleShape, values: Float32Array.from({ length: transferRows * 4 }, (_, i) => i / 50) };
     this.transferFrame = encodeExamples(transferSet);
     this.task = signDocument('task', this.taskValue(), this.identity);
   }
 
   taskValue(changes: Record<string, Json> = {}): Json {
-    const { mechanism, epsilon, rounds, trustMode, admission, alpha, quorum } = this.config;
+    const { mechanism, epsilon, rounds, trustMode, admission, alpha, quorum, maxCorrupt } = this.config;
     return {
       protocol: 'fdp/1',
       task: 'toy',
@@ -115,7 +118,7 @@ export class FakeCoordinator {
       transferSet: { digest: digestOf(this.transferFrame), rows: transferRows },
       student: { model: 'softmax-regression', optimizer: { kind: 'adam', learningRate: 0.01 }, batchSize: 8, pretrainEpochs: 2, digestEpochs: 2, revisitEpochs: 1, l2: 0, dropout: 0, earlyStoppingPatience: 0 },
       distillation: { temperature: 3, alpha, loss: 'kl' },
-      privacy: { trustMode, mechanism, unit: 'client', epsilon, delta: 1e-5, releases: rounds },
+      privacy: { trustMode, mechanism, unit: 'client', epsilon, delta: 1e-5, releases: rounds, ...(trustMode === 'secure-aggregation' ? { secureAggregation: { minSurvivors: quorum, maxCorrupt } } : {}) },
       schedule: { rounds, minClients: quorum, quorum, roundDeadlineMs: 60_000 },
       admission,
       ...changes,
@@ -184,12 +187,20 @@ export class FakeCoordinator {
   }
 
   async finish(changes: Record<string, Json> = {}): Promise<Ack | undefined> {
-    this.#finished = signDocument(
-      'finished',
-      { protocol: 'fdp/1', task: 'toy', taskDigest: this.taskDigest, reason: 'rounds-done', rounds: this.accepted.size, previous: null, labels: this.#publishLabels('/finished/soft-labels', 100), ...changes },
-      this.identity,
-    );
+    this.#finished = this.signFinished(this.accepted.size, changes);
     return this.send('finished', this.#finished);
+  }
+
+  signFinished(rounds: number, changes: Record<string, Json> = {}): SignedDocument {
+    const labels = this.#publishLabels('/finished/soft-labels', 100);
+    return signDocument('finished', { protocol: 'fdp/1', task: 'toy', taskDigest: this.taskDigest, reason: 'rounds-done', rounds, previous: null, labels, ...changes }, this.identity);
+  }
+
+  /** What is served at a path. */
+  frame(path: string): Uint8Array {
+    const frame = path === '/transfer-set' ? this.transferFrame : this.#labels.get(path);
+    if (frame === undefined) throw new FederationError('not-found', 'There is nothing at this path.');
+    return frame.slice();
   }
 
   /** Sends an event to the client that has joined; its answer. */
@@ -251,10 +262,9 @@ export class FakeCoordinator {
         this.fetched.push(path);
         this.onRequest(`GET ${path}`, {});
         if (!link.isOpen) throw lost();
-        const frame = path === '/transfer-set' ? this.transferFrame : this.#labels.get(path);
-        if (frame === undefined) throw new FederationError('not-found', 'There is nothing at this path.');
+        const frame = this.frame(path);
         if (frame.length > maxBytes) throw new FederationError('message-too-large', 'too large');
-        return frame.slice();
+        return frame;
       },
       onEvent: (handler) => void (link.onEvent = handler),
       onDisconnect: (handler) => void (link.onDisconnect = handler),

@@ -15,7 +15,7 @@ import { VirtualClock } from '../../simulations/network/virtual-clock.ts';
 import { FakeEngine } from '../support/fake-engine.ts';
 import { exampleShape, FakeCoordinator, numClasses, type FakeTask } from './fake-coordinator.ts';
 
-export const openPolicy: ClientPolicy = { maxEpsilon: 100 as Epsilon, delta: 1e-5 as Delta, minCohort: 2, allowedMechanisms: ['gaussian', 'laplace'], allowClear: false, maxRounds: Infinity };
+export const openPolicy: ClientPolicy = { maxEpsilon: 100 as Epsilon, delta: 1e-5 as Delta, minCohort: 2, allowedMechanisms: ['gaussian', 'laplace'], allowClear: false, maxRounds: Infinity, minHonest: 5 };
 
 /** `size` examples with labels, different for each `offset`. */
 export function toyData(size: number, offset = 0): LabelledExamples {

@@ -9,7 +9,7 @@ import type { RoundId } from '../../shared/types/ids.ts';
 import { rejection } from './harness.ts';
 
 const envelope = Uint8Array.from({ length: 700_000 }, (_, i) => (i * 31) & 255);
-const upload = { round: 3 as RoundId, envelope, digest: digestOf(envelope) };
+const upload = { round: 3 as RoundId, stage: 'contribution' as const, envelope, digest: digestOf(envelope) };
 
 /** A coordinator that keeps what arrives; the connection breaks at the chunk with this number. */
 class Receiver {
