@@ -31,7 +31,7 @@ const importedByAnyone = ['datasets'];
 /** Interfaces name the data that they carry, and adapters name the engine that they feed: types only, nothing that runs. */
 const typesOnly: ReadonlyArray<{ readonly from: RegExp; readonly to: RegExp }> = [
   { from: /^shared\/ports\//, to: /^shared\/(protocol|privacy)\// },
-  { from: /^shared\/node\//, to: /^shared\/compute\/engine\.ts$/ },
+  { from: /^shared\/(node|distillation)\//, to: /^shared\/compute\/engine\.ts$/ },
 ];
 
 const impureFolders = ['shared/compute/', 'shared/models/', 'shared/node/'];
