@@ -70,3 +70,8 @@ export function oneHotRows(labels: Int32Array, positions: Uint32Array, numClasse
   for (let i = 0; i < positions.length; i++) result[i * numClasses + labels[positions[i]!]!] = 1;
   return result;
 }
+
+/** The weights of the examples at these positions; 1 where there are none. */
+export function rowWeights(weights: Float32Array | undefined, positions: Uint32Array): Float32Array {
+  return Float32Array.from(positions, (position) => weights?.[position] ?? 1);
+}

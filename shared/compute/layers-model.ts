@@ -10,7 +10,7 @@ import { buildZooModel } from '../models/zoo.ts';
 import { exampleSize, type OutputKind } from '../types/matrix.ts';
 import { tf } from './backend.ts';
 import { checkSavedModel, sameShape } from './checks.ts';
-import type { ModelSource, ModelSummary, SavedModel } from './engine.ts';
+import type { FitOptions, ModelSource, ModelSummary, SavedModel } from './engine.ts';
 
 /** A weight of a layer. TF.js's own type for it is not exported. */
 export type Weight = LayersModel['weights'][number];
@@ -64,6 +64,63 @@ export function forward({ network, head }: LoadedModel, batch: Tensor, training:
 /** The variables that training changes. */
 export function trainableVariables(network: LayersModel): Variable[] {
   return network.trainableWeights.map((weight) => weight.read() as Variable);
+}
+
+/** Throws `model-invalid` when training could change nothing. */
+export function requireTrainable({ network, summary }: LoadedModel): Variable[] {
+  const variables = trainableVariables(network);
+  if (variables.length === 0) {
+    throw new FederationError('model-invalid', `Every layer of the model ${summary.name} is frozen, so it cannot be trained.`, { field: 'model.trainable', expected: 'at least one trainable weight', got: 'none' });
+  }
+  return variables;
+}
+
+export function areFinite(variables: readonly Variable[]): boolean {
+  return variables.every((variable) => variable.dataSync().every(Number.isFinite));
+}
+
+/** `steps`: updates before the one after which something is not finite. */
+export function diverged({ summary }: Pick<LoadedModel, 'summary'>, { optimizer: { learningRate } }: Pick<FitOptions, 'optimizer'>, steps: number): FederationError {
+  return new FederationError('model-invalid', `Training of ${summary.name} diverged: its loss or a weight is no longer a finite number after step ${steps + 1}.`, {
+    field: 'optimizer.learningRate',
+    expected: 'a learning rate with which the loss stays finite',
+    got: String(learningRate),
+    next: `Lower the learning rate, e.g. to ${learningRate / 10}, and check that the examples are scaled to about [0, 1].`,
+  });
+}
+
+/** A layer that may hold or wrap others; what we need of TF.js's classes, some of which are not exported. */
+interface AnyLayer {
+  readonly name: string;
+  getClassName(): string;
+  readonly layers?: readonly AnyLayer[];
+  readonly layer?: AnyLayer;
+  readonly stateful?: boolean;
+}
+
+function allLayers(layer: AnyLayer): readonly AnyLayer[] {
+  const inner = [...(layer.layers ?? []), ...(layer.layer === undefined ? [] : [layer.layer])];
+  return [layer, ...inner.flatMap(allLayers)];
+}
+
+/** Whether training normalizes over the examples of a batch. */
+export function normalizesBatches(network: LayersModel): boolean {
+  return allLayers(network).some((layer) => layer.getClassName() === 'BatchNormalization');
+}
+
+/** Throws `model-invalid` when an example's gradient depends on other examples: then clipping it bounds nothing. */
+export function checkNoMixing({ network, summary }: LoadedModel): void {
+  for (const layer of allLayers(network)) {
+    const isNormalization = layer.getClassName() === 'BatchNormalization';
+    // A network is stateful when one of its layers is.
+    if (!isNormalization && !(layer.stateful === true && layer.layers === undefined)) continue;
+    throw new FederationError('model-invalid', `The model ${summary.name} cannot be trained privately: its layer ${layer.name} ${isNormalization ? 'normalizes over the examples of a batch' : 'carries state from batch to batch'}.`, {
+      field: `model.layers.${layer.name}`,
+      expected: 'layers that treat each example on its own',
+      got: layer.getClassName(),
+      next: isNormalization ? 'Use layer normalization instead, or none.' : 'Set stateful to false.',
+    });
+  }
 }
 
 /** The variables among them that an L2 penalty applies to: kernels, not biases or normalization parameters. */

@@ -47,7 +47,7 @@ export async function gradientParity(build: () => LayersModel, { rows = 3, seed 
   const targets = terms.map(() => gaussian(rows * classes).map((x) => Math.abs(x) / rows));
   const rowWeights = gaussian(rows).map(Math.abs);
 
-  const step = traceStep(model, { terms, rows });
+  const step = traceStep(model, { terms, rows: terms.map(() => rows) });
   const session = await createSession(encodeOnnxModel(step.graph));
   const inputs: OrtTensors = { [names.examples]: session.tensor(examples, [allRows, ...exampleShape]) };
   network.weights.forEach((weight, i) => (inputs[names.weight(i)] = session.tensor(Float32Array.from(weight.read().dataSync()), weight.shape as number[])));

@@ -5,9 +5,9 @@
 import type { Variable } from '@tensorflow/tfjs';
 import { FederationError } from '../../errors.ts';
 import type { SavedModel } from '../engine.ts';
-import { kernelVariableNames, type LoadedModel, loadWeights, saveWeights } from '../layers-model.ts';
+import { kernelVariableNames, type LoadedModel, loadWeights, normalizesBatches, saveWeights } from '../layers-model.ts';
 import { aligned } from './arena.ts';
-import { planKey, type StepGraph, type StepPlan, tracePrediction, traceStep } from './compile.ts';
+import { planKey, type PrivateStepGraph, type PrivateStepPlan, privatePlanKey, type StepGraph, type StepPlan, tracePrediction, tracePrivateStep, traceStep } from './compile.ts';
 import { UnsupportedByTrace } from './kernels/kernel.ts';
 import { encodeOnnxModel } from './onnx-writer.ts';
 import { createSession, type Session } from './runtime.ts';
@@ -51,15 +51,19 @@ const idleGraphs = 8;
 export class Architecture {
   readonly model: LoadedModel;
   readonly layout: WeightLayout;
+  /** Whether a row's gradient depends on the other rows of its batch. */
+  readonly mixesExamples: boolean;
   /** Models open at the moment. */
   users = 0;
   readonly #weightSpecs: SavedModel['weightSpecs'];
   readonly #steps = new GraphCache<StepGraph>();
+  readonly #privateSteps = new GraphCache<PrivateStepGraph>();
   readonly #predictions = new GraphCache<FinishedGraph>();
 
   constructor(model: LoadedModel) {
     this.model = model;
     this.layout = layOut(model);
+    this.mixesExamples = normalizesBatches(model.network);
     this.#weightSpecs = saveWeights(model.network).weightSpecs;
   }
 
@@ -70,7 +74,7 @@ export class Architecture {
   async check(predictionRows: number): Promise<string | undefined> {
     try {
       (await this.prediction(predictionRows)).release();
-      if (this.layout.trainableLength > 0) (await this.step({ terms: [{ kind: 'crossEntropy', temperature: 1 }], rows: 2 })).release();
+      if (this.layout.trainableLength > 0) (await this.step({ terms: [{ kind: 'crossEntropy', temperature: 1 }], rows: [2] })).release();
       return undefined;
     } catch (error) {
       if (error instanceof UnsupportedByTrace) return error.message;
@@ -83,6 +87,15 @@ export class Architecture {
   async step(plan: StepPlan): Promise<Lease<StepGraph>> {
     return this.#steps.acquire(planKey(plan), () => {
       const traced = traceStep(this.model, plan);
+      return { traced, graph: traced.graph };
+    });
+  }
+
+  /** A step of as many rows as the plan says, or of one row where the model has no rule for more. */
+  async privateStep(plan: PrivateStepPlan): Promise<Lease<PrivateStepGraph>> {
+    return this.#privateSteps.acquire(privatePlanKey(plan), () => {
+      const traced = tracePrivateStep(this.model, plan) ?? tracePrivateStep(this.model, { ...plan, rows: 1 });
+      if (traced === undefined) throw new UnsupportedByTrace('private gradients', 'no weight has a gradient');
       return { traced, graph: traced.graph };
     });
   }
@@ -121,7 +134,7 @@ export class Architecture {
 
   async dispose(): Promise<void> {
     this.model.network.dispose();
-    await Promise.all([this.#steps.dispose(), this.#predictions.dispose()]);
+    await Promise.all([this.#steps.dispose(), this.#privateSteps.dispose(), this.#predictions.dispose()]);
   }
 }
 

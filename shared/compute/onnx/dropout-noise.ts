@@ -16,6 +16,8 @@ export interface NoiseInput {
   readonly shape: readonly number[];
   /** Position of the dropout layer among those of the model. */
   readonly layer: number;
+  /** The term of the loss that it belongs to, where each has a forward pass of its own. */
+  readonly term: number | undefined;
 }
 
 /** A layer that has layers, wraps one, or drops out; what we need of TF.js's classes, some of which are not exported. */
@@ -32,6 +34,8 @@ const comparedNumbers = 8;
 /** Gives each dropout layer a seed of its own while a model is traced, and recognizes what it draws. */
 export class DropoutTracer implements NoiseRecognizer {
   readonly inputs: NoiseInput[] = [];
+  /** The term of the loss whose forward pass is traced, where each has its own. */
+  term: number | undefined;
   readonly #layers: readonly MaybeDropout[];
   readonly #originalSeeds: readonly (number | undefined)[];
   readonly #values = new Map<string, Value>();
@@ -60,13 +64,13 @@ export class DropoutTracer implements NoiseRecognizer {
       }
       return undefined;
     }
-    const key = `${layer}:${shape.join()}`;
+    const key = `${this.term ?? ''}:${layer}:${shape.join()}`;
     let value = this.#values.get(key);
     if (value === undefined) {
       const name = `noise${this.inputs.length}`;
       value = this.#graph!.input(name, shape);
       this.#values.set(key, value);
-      this.inputs.push({ name, shape, layer });
+      this.inputs.push({ name, shape, layer, term: this.term });
     }
     return value;
   }

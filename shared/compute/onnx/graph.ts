@@ -67,6 +67,10 @@ export class Graph {
   readonly #producers = new Map<Value, GraphNode>();
   #lastId = 0;
 
+  get inputs(): readonly NamedValue[] {
+    return this.#inputs;
+  }
+
   input(name: string, shape: readonly number[], type: ElementType = 'float32'): Value {
     const value = this.#value(shape, type);
     this.#inputs.push({ name, value });
@@ -114,6 +118,12 @@ export class Graph {
   /** The node that computes a value; undefined for inputs and constants. */
   producerOf(value: Value): GraphNode | undefined {
     return this.#producers.get(value);
+  }
+
+  /** The numbers of a constant, undefined for any other value. */
+  integersOf(value: Value): readonly number[] | undefined {
+    for (const { value: known, data } of this.#constants.values()) if (known === value) return Array.from(data, Number);
+    return undefined;
   }
 
   /** Axis i of the result is axis `permutation[i]` of the value. */

@@ -11,15 +11,18 @@ import { FederationError } from '../../errors.ts';
 import type { Examples, Matrix } from '../../types/matrix.ts';
 import { exampleSize } from '../../types/matrix.ts';
 import { backendNames, loadBackend, tf, useBackend } from '../backend.ts';
-import { checkExamples, checkFit } from '../checks.ts';
-import type { ComputeEngine, FitOptions, FitReport, ModelSource, ModelSummary, OpenModel, SavedModel, TrainingData } from '../engine.ts';
-import { type LoadedModel, loadModel } from '../layers-model.ts';
+import { checkExamples, checkFit, checkPrivateFit } from '../checks.ts';
+import type { ComputeEngine, FitOptions, FitReport, ModelSource, ModelSummary, OpenModel, PrivateFitOptions, PrivateFitReport, SavedModel, TrainingData } from '../engine.ts';
+import { checkNoMixing, diverged, type LoadedModel, loadModel, requireTrainable } from '../layers-model.ts';
+import { trainingEvent } from '../private-steps.ts';
 import { createTfjsEngine } from '../tfjs-engine.ts';
 import { Architecture, architectureKey } from './architecture.ts';
 import { ArenaPool } from './arena.ts';
 import { names } from './compile.ts';
+import { lossTerms } from './loss-terms.ts';
+import { PrivateTraining } from './private-training.ts';
 import { type OrtTensors, probeOnnxRuntime, type Session } from './runtime.ts';
-import { lossTerms, stepPlan, Training } from './training.ts';
+import { Training } from './training.ts';
 
 export interface OnnxEngineOptions {
   /** Told once for each model architecture that is not computed here, with the reason. Default: a warning of the process. */
@@ -148,25 +151,53 @@ class OnnxModel implements OpenModel {
     this.#assertOpen();
     checkFit(this.summary, data, options);
     options.signal?.throwIfAborted();
+    requireTrainable(this.#architecture.model);
     const { layout } = this.#architecture;
-    if (layout.trainableLength === 0) {
-      throw new FederationError('model-invalid', `Every layer of the model ${this.summary.name} is frozen, so it cannot be trained.`, { field: 'model.trainable', expected: 'at least one trainable weight', got: 'none' });
-    }
-    const terms = lossTerms(data, options);
-    const lease = await this.#architecture.step(stepPlan(terms, options.batchSize));
     const arena = this.#arenas.acquire(layout.trainableLength);
+    const training = new Training({
+      terms: lossTerms(data, options),
+      options,
+      layout,
+      vector: this.#vector,
+      arena,
+      classes: this.summary.numClasses,
+      mixesExamples: this.#architecture.mixesExamples,
+      compile: (plan) => this.#architecture.step(plan),
+    });
     try {
-      const training = new Training(lease.compiled, terms, options, layout, this.#vector, arena, this.summary.numClasses);
-      return await this.#run(training, (data.soft ?? data.hard)!.examples.count, options);
+      return await this.#run(training, options);
     } finally {
+      training.release();
       this.#arenas.release(arena);
-      lease.release();
     }
   }
 
-  /** `epochLength`: examples in one pass. */
-  async #run(training: Training, epochLength: number, options: FitOptions): Promise<FitReport> {
+  async fitPrivately(data: TrainingData, options: PrivateFitOptions): Promise<PrivateFitReport> {
+    this.#assertOpen();
+    checkPrivateFit(this.summary, data, options);
+    checkNoMixing(this.#architecture.model);
+    options.signal?.throwIfAborted();
+    requireTrainable(this.#architecture.model);
+    const arena = this.#arenas.acquire(this.#architecture.layout.trainableLength);
+    const training = await PrivateTraining.start(this.#architecture, data, options, this.#vector, arena, this.summary.numClasses);
+    try {
+      while (training.steps < options.steps) {
+        await training.step();
+        if (!training.isFinite()) throw diverged(this, options, training.steps);
+        options.onStep?.({ step: training.steps, steps: options.steps });
+        options.signal?.throwIfAborted();
+      }
+    } finally {
+      training.writeWeights();
+      training.release();
+      this.#arenas.release(arena);
+    }
+    return { steps: training.steps, event: trainingEvent(options) };
+  }
+
+  async #run(training: Training, options: FitOptions): Promise<FitReport> {
     const { signal, earlyStopping } = options;
+    const { epochLength } = training;
     let epochsRun = 0;
     let meanLoss = 0;
     let best: { readonly accuracy: number; readonly epoch: number; readonly vector: Float32Array } | undefined;
@@ -176,14 +207,14 @@ class OnnxModel implements OpenModel {
         for (let seen = 0; seen < epochLength; ) {
           // The event loop has its turn before each step.
           const { loss, rows } = await training.step();
-          if (!Number.isFinite(loss)) throw this.#diverged(options, training.steps);
+          if (!Number.isFinite(loss)) throw diverged(this, options, training.steps);
           lossSum += loss * rows;
           seen += rows;
           signal?.throwIfAborted();
         }
         epochsRun++;
         meanLoss = lossSum / epochLength;
-        training.writeWeights(this.#vector);
+        training.writeWeights();
         options.onEpoch?.({ epoch: epochsRun, epochs: options.epochs, meanLoss });
         if (earlyStopping !== undefined) {
           const { examples, labels } = earlyStopping.validation;
@@ -195,10 +226,10 @@ class OnnxModel implements OpenModel {
       }
     } finally {
       // However it ends, the model has the weights that it was trained to.
-      training.writeWeights(this.#vector);
+      training.writeWeights();
     }
     if (best !== undefined && best.epoch < epochsRun) this.#vector.set(best.vector);
-    if (!this.#vector.every(Number.isFinite)) throw this.#diverged(options, training.steps);
+    if (!this.#vector.every(Number.isFinite)) throw diverged(this, options, training.steps);
     return { epochsRun, steps: training.steps, finalLoss: meanLoss };
   }
 
@@ -260,15 +291,6 @@ class OnnxModel implements OpenModel {
     if (this.#disposed) return;
     this.#disposed = true;
     await this.#onDispose();
-  }
-
-  #diverged({ optimizer: { learningRate } }: FitOptions, steps: number): FederationError {
-    return new FederationError('model-invalid', `Training of ${this.summary.name} diverged: its loss or a weight is no longer a finite number after step ${steps + 1}.`, {
-      field: 'optimizer.learningRate',
-      expected: 'a learning rate with which the loss stays finite',
-      got: String(learningRate),
-      next: `Lower the learning rate, e.g. to ${learningRate / 10}, and check that the examples are scaled to about [0, 1].`,
-    });
   }
 
   #assertOpen(): void {

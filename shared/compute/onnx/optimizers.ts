@@ -106,21 +106,21 @@ export class VectorOptimizer {
     this.#vectors = vectors;
   }
 
-  /** Moves the parameters against the gradients. */
-  step(): void {
+  /** Moves the parameters against the gradients. `learningRate`: that of this step. */
+  step(learningRate: number): void {
     const { parameters, gradients, firstMoments, secondMoments, length } = this.#vectors;
     const spec = this.#spec;
     this.#steps++;
     switch (spec.kind) {
       case 'sgd':
-        if (spec.momentum === undefined || spec.momentum === 0) this.#kernels.sgd(parameters, gradients, length, spec.learningRate);
-        else this.#kernels.momentum(parameters, gradients, firstMoments, length, spec.learningRate, spec.momentum);
+        if (spec.momentum === undefined || spec.momentum === 0) this.#kernels.sgd(parameters, gradients, length, learningRate);
+        else this.#kernels.momentum(parameters, gradients, firstMoments, length, learningRate, spec.momentum);
         break;
       case 'adam': {
         // m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon) with the corrections taken out of the vectors.
         const correction1 = 1 - adam.beta1 ** this.#steps;
         const correction2 = Math.sqrt(1 - adam.beta2 ** this.#steps);
-        this.#kernels.adam(parameters, gradients, firstMoments, secondMoments, length, (spec.learningRate * correction2) / correction1, adam.beta1, adam.beta2, adam.epsilon * correction2);
+        this.#kernels.adam(parameters, gradients, firstMoments, secondMoments, length, (learningRate * correction2) / correction1, adam.beta1, adam.beta2, adam.epsilon * correction2);
         break;
       }
       default:

@@ -60,6 +60,11 @@ export class Recording {
     this.#tensors.set(variable.dataId, new SymbolicTensor(this.graph, value.shape, 'float32', { kind: 'value', value }));
   }
 
+  /** What stands for a variable now: what it was bound to, or what was assigned to it since. */
+  boundTo(variable: Variable): Value {
+    return this.#tensors.get(variable.dataId)!.logical();
+  }
+
   /** What the graph computes for a tensor. */
   valueOf(tensor: Tensor): Value {
     return this.get(tensor).logical();
@@ -181,12 +186,13 @@ export function tracedKernelNames(): readonly string[] {
 
 /**
  * Runs `work` on the trace back end and leaves TF.js as it was. Throws `UnsupportedByTrace` for what a graph cannot express.
- * `frozen`: variables that `work` must not assign.
+ * `frozen`: variables that `work` may assign in the graph only.
  */
 export function trace<T>(noise: NoiseRecognizer, frozen: readonly Variable[], work: (recording: Recording) => T): T {
   const previous = tf.getBackend();
   const recording = new Recording(noise);
-  const thaw = freeze(frozen);
+  const thaw = freeze(frozen, recording);
+  const restoreGradients = replaceTileGradient();
   // Synchronous: a back end made by a plain factory is ready at once.
   void tf.setBackend(backendName);
   backend.recording = recording;
@@ -199,20 +205,44 @@ export function trace<T>(noise: NoiseRecognizer, frozen: readonly Variable[], wo
     tf.engine().endScope();
     backend.recording = undefined;
     thaw();
+    restoreGradients();
     void tf.setBackend(previous);
   }
 }
 
-/** Makes every assignment to these variables throw until the returned function is called. */
-function freeze(variables: readonly Variable[]): () => void {
+/** Until the returned function is called, an assignment to one of these variables is written down and changes nothing. */
+function freeze(variables: readonly Variable[], recording: Recording): () => void {
   for (const variable of variables) {
-    variable.assign = () => {
-      throw new UnsupportedByTrace('assign', `training changes the weight ${variable.name} other than by its gradient, as batch normalization does`);
+    variable.assign = (value) => {
+      if (variable.trainable) throw new UnsupportedByTrace('assign', `training changes the weight ${variable.name} other than by its gradient`);
+      recording.bind(variable, recording.valueOf(value));
     };
   }
   return () => {
     for (const variable of variables) delete (variable as { assign?: unknown }).assign;
   };
+}
+
+/**
+ * TF.js adds up the gradient of a tiling slice by slice: for a scale or an offset that layer normalization repeats over batch and positions,
+ * that would be thousands of nodes. Until the returned function is called it is one sum.
+ */
+function replaceTileGradient(): () => void {
+  const original = tf.getGradient('Tile');
+  tf.registerGradient({
+    ...original,
+    gradFunc: (dy, saved, attributes) => {
+      const { shape } = saved[0]!;
+      const repetitions = attributes['reps'] as number[];
+      return {
+        x: () => {
+          const apart = tf.reshape(dy as Tensor, shape.flatMap((side, axis) => [repetitions[axis]!, side]));
+          return tf.sum(apart, shape.map((_, axis) => 2 * axis));
+        },
+      };
+    },
+  });
+  return () => tf.registerGradient(original);
 }
 
 function explain(error: unknown): unknown {

@@ -47,6 +47,22 @@ async function savedModel(make: (layers: typeof tf.layers) => ReturnType<typeof 
   return saved;
 }
 
+/** Batch normalization of channels and of units, with dropout. */
+function normalized(layers: typeof tf.layers) {
+  return tf.sequential({
+    layers: [
+      layers.conv2d({ inputShape: [8, 8, 2], filters: 3, kernelSize: 3 }),
+      layers.batchNormalization({ momentum: 0.7 }),
+      layers.reLU(),
+      layers.flatten(),
+      layers.dense({ units: 6, activation: 'tanh' }),
+      layers.batchNormalization({ momentum: 0.6 }),
+      layers.dropout({ rate: 0.3 }),
+      layers.dense({ units: classes }),
+    ],
+  });
+}
+
 withOnnxRuntime(() => {
   computeEngineContract('onnx', { setup: () => selectEngine('onnx') });
   computeEngineContract('worker thread with onnx', { setup: () => startWorkerEngine('onnx') });
@@ -54,7 +70,7 @@ withOnnxRuntime(() => {
   describe('training on onnx gives the weights that the eager engine gives', () => {
     const zoo = (name: string, dropout = 0): ModelSource => ({ kind: 'zoo', name, exampleShape: [8, 8, 2], numClasses: classes, dropout });
     const { hard, soft } = data([8, 8, 2], 10, 7);
-    const cases: Record<string, { readonly source?: ModelSource; readonly training?: TrainingData; readonly options?: Partial<FitOptions> }> = {
+    const cases: Record<string, { readonly source?: ModelSource; readonly make?: (layers: typeof tf.layers) => ReturnType<typeof tf.sequential>; readonly training?: TrainingData; readonly options?: Partial<FitOptions> }> = {
       'hard labels, with a smaller last batch': { training: { hard } },
       'soft targets': { training: { soft } },
       'both, with a smaller last batch of one kind': {},
@@ -68,16 +84,24 @@ withOnnxRuntime(() => {
       'dropout, whose units are the same': { source: zoo('mlp-medium', 0.4) },
       'a convolutional model with dropout': { source: zoo('cnn-medium', 0.3) },
       'a strided convolutional model': { source: zoo('cnn-small') },
+      'a learning rate that warms up and falls': { training: { hard }, options: { epochs: 3, learningRateSchedule: { kind: 'cosine', warmupSteps: 3 }, optimizer: { kind: 'sgd', learningRate: 0.03, momentum: 0.5 } } },
+      'weights of examples': { training: { hard: { ...hard, weights: Float32Array.from({ length: 10 }, (_, i) => i / 4) }, soft: { ...soft, weights: Float32Array.from({ length: 7 }, (_, i) => 2 - i / 3) } } },
+      'weights of examples with logitMae': { training: { soft: { ...soft, weights: Float32Array.from({ length: 7 }, (_, i) => 2 - i / 3) } }, options: { loss: { distance: 'logitMae', temperature: 9, alpha: 0.4 } } },
+      'batch normalization, with a smaller last batch': { training: { hard }, make: normalized },
+      'batch normalization of two kinds of data, one after the other': { make: normalized },
       'early stopping': { training: { hard }, options: { epochs: 6, earlyStopping: { patience: 2, validation: hard } } },
     };
-    it.each(Object.entries(cases))('%s', async (_, { source = zoo('mlp-medium'), training = { hard, soft }, options = {} }) => {
-      const [onnx, eager] = [await createOnnxEngine(), await createTfjsEngine('tfjs-cpu')];
+    it.each(Object.entries(cases))('%s', async (_, { make, source: given = zoo('mlp-medium'), training = { hard, soft }, options = {} }) => {
+      const fallbacks: string[] = [];
+      const [onnx, eager] = [await createOnnxEngine(undefined, { onFallback: (line) => fallbacks.push(line) }), await createTfjsEngine('tfjs-cpu')];
+      const source: ModelSource = make === undefined ? given : { kind: 'layersModel', artifacts: await savedModel(make), outputKind: 'logits' };
       const [actual, expected] = [await weightsAfter(onnx, source, training, { ...common, ...options }), await weightsAfter(eager, source, training, { ...common, ...options })];
       const difference = (a: Float32Array, b: Float32Array) => a.reduce((worst, value, i) => Math.max(worst, Math.abs(value - b[i]!)), 0);
       expect(difference(actual.weights, expected.weights)).toBeLessThan(options.optimizer?.kind === 'adam' ? 1e-4 : 3e-6);
       expect(difference(actual.predicted, expected.predicted)).toBeLessThan(1e-3);
       expect(actual.report).toMatchObject({ epochsRun: expected.report.epochsRun, steps: expected.report.steps });
       expect(actual.report.finalLoss).toBeCloseTo(expected.report.finalLoss, 4);
+      expect(fallbacks).toEqual([]);
       await onnx.dispose();
       await eager.dispose();
     });
@@ -85,7 +109,6 @@ withOnnxRuntime(() => {
 
   describe('a model with an operation that no graph has', () => {
     const cases = {
-      'batch normalization': { make: (layers: typeof tf.layers) => tf.sequential({ layers: [layers.dense({ inputShape: [3], units: 5 }), layers.batchNormalization(), layers.dense({ units: classes })] }), named: 'moving_mean' },
       'random numbers of its own': { make: (layers: typeof tf.layers) => tf.sequential({ layers: [layers.dense({ inputShape: [3], units: 5 }), layers.gaussianNoise({ stddev: 0.1 }), layers.dense({ units: classes })] }), named: 'random numbers' },
       'an operation without a gradient': { make: (layers: typeof tf.layers) => tf.sequential({ layers: [layers.dense({ inputShape: [3], units: 5 }), layers.thresholdedReLU({ theta: 0.1 }), layers.dense({ units: classes })] }), named: 'Greater', trains: false },
       'a kernel that is not mapped': { make: (layers: typeof tf.layers) => tf.sequential({ layers: [layers.reshape({ inputShape: [27], targetShape: [3, 3, 3, 1] }), layers.conv3d({ filters: 2, kernelSize: 2 }), layers.flatten(), layers.dense({ units: classes })] }), named: 'Conv3D' },
@@ -108,7 +131,7 @@ withOnnxRuntime(() => {
 
     it('leaves the model as it was when a trace is given up', async () => {
       const engine = await createOnnxEngine(undefined, { onFallback: () => {} });
-      const artifacts = await savedModel(cases['batch normalization'].make);
+      const artifacts = await savedModel((layers) => tf.sequential({ layers: [layers.dense({ inputShape: [3], units: 5 }), layers.batchNormalization(), layers.gaussianNoise({ stddev: 0.1 }), layers.dense({ units: classes })] }));
       const model = await engine.open({ kind: 'layersModel', artifacts, outputKind: 'logits' }, 0);
       expect((await model.save()).weights).toEqual(artifacts.weights);
       await engine.dispose();

@@ -1,0 +1,28 @@
+/** 32-bit words of a CSPRNG, read from it in large blocks: a call of the source for each number would cost more than the number. */
+import type { RandomSource } from '../ports/random-source.ts';
+
+const blockWords = 16_384;
+
+export class RandomWords {
+  readonly #random: RandomSource;
+  #block: Uint32Array = new Uint32Array(0);
+  #next = 0;
+
+  constructor(random: RandomSource) {
+    this.#random = random;
+  }
+
+  /** Uniform in [0, 2^32). */
+  next(): number {
+    if (this.#next === this.#block.length) this.#refill();
+    return this.#block[this.#next++]!;
+  }
+
+  #refill(): void {
+    const bytes = this.#random.bytes(4 * blockWords);
+    // A view needs an address that is a multiple of 4.
+    const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+    this.#block = new Uint32Array(aligned.buffer, aligned.byteOffset, blockWords);
+    this.#next = 0;
+  }
+}
