@@ -114,7 +114,7 @@ export async function createClient(options: ClientOptions): Promise<Client> {
       const ledger = state.ledger.entries();
       const newest = ledger.findLast((entry) => entry.task === task?.task);
       if (task === undefined || newest === undefined) return undefined;
-      return buildStatement({ trustMode: task.privacy.trustMode, parameters: newest.parameters, delta: policy.delta, ledger });
+      return buildStatement({ trustMode: task.privacy.trustMode, parameters: newest.parameters, secureAggregation: task.privacy.secureAggregation, delta: policy.delta, ledger });
     },
     async exportStudent(folder) {
       const student = store === undefined ? undefined : await readStudent(store);

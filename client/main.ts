@@ -9,7 +9,7 @@ import { parseDataArgument } from '../shared/node/data-source.ts';
 import { createJsonLogger, logLevels, type LogLevel } from '../shared/node/json-logger.ts';
 import { formatBytes, formatCommand, printJson, printLine, readFailure } from '../shared/node/terminal.ts';
 import type { EventSink, RunEvent } from '../shared/ports/event-sink.ts';
-import type { ClientPolicy } from '../shared/privacy/client-policy.ts';
+import { DEFAULT_MIN_HONEST, type ClientPolicy } from '../shared/privacy/client-policy.ts';
 import type { MechanismName } from '../shared/privacy/release.ts';
 import { renderStatement, type PrivacyStatement } from '../shared/privacy/statement.ts';
 import type { OutputKind } from '../shared/types/matrix.ts';
@@ -33,6 +33,8 @@ interface JoinOptions {
   readonly delta: number;
   readonly minCohort: number;
   readonly allow: readonly MechanismName[];
+  readonly minHonest: number;
+  readonly unit: 'client' | 'record';
   readonly maxRounds?: number;
   readonly pretrainEpochs?: number;
   readonly digestEpochs?: number;
@@ -47,7 +49,7 @@ interface JoinOptions {
   readonly json: boolean;
 }
 
-const mechanismNames = ['gaussian', 'laplace', 'none'] as const satisfies readonly MechanismName[];
+const mechanismNames = ['gaussian', 'laplace', 'discreteGaussian', 'none'] as const satisfies readonly MechanismName[];
 const defaultMaxEpsilon = 10;
 
 /** A number option with its range; the message names both. */
@@ -79,7 +81,9 @@ export function joinCommand(): Command {
     .option('--max-epsilon <number>', `most privacy loss over everything that this state folder ever sends: epsilon, replace-one; or "infinity" (default: ${defaultMaxEpsilon}; infinity with --allow none)`, number(0, Infinity, { open: true }))
     .option('--delta <number>', 'delta of that epsilon', number(0, 0.5, { open: true }), 1e-5)
     .option('--min-cohort <clients>', 'fewest clients in a round', number(1, 1e9, { integer: true }), 2)
-    .addOption(new Option('--allow <mechanisms...>', 'privacy mechanisms that you accept; none = your predictions are sent without noise').choices([...mechanismNames]).default(['gaussian', 'laplace']))
+    .addOption(new Option('--allow <mechanisms...>', 'privacy mechanisms that you accept; none = your predictions are sent without noise').choices([...mechanismNames]).default(['gaussian', 'laplace', 'discreteGaussian']))
+    .option('--min-honest <clients>', 'under secure aggregation: fewest clients that are sure to be in a sum and to be honest', number(1, 1e9, { integer: true }), DEFAULT_MIN_HONEST)
+    .addOption(new Option('--unit <unit>', 'what must be protected: everything of yours together (client), or at least each of your records').choices(['client', 'record']).default('record'))
     .option('--max-rounds <rounds>', 'most rounds of one task (default: no limit)', number(1, Infinity, { integer: true }))
     .option('--pretrain-epochs <epochs>', 'passes over your data before the first round (default: the task\'s)', epochs)
     .option('--digest-epochs <epochs>', 'passes over the soft labels in each round (default: the task\'s)', epochs)
@@ -183,7 +187,7 @@ async function parseModel({ model, modelOutput }: JoinOptions): Promise<StudentM
   });
 }
 
-function policyOf({ allow, maxEpsilon, delta, minCohort, maxRounds }: JoinOptions): ClientPolicy {
+function policyOf({ allow, maxEpsilon, delta, minCohort, maxRounds, minHonest, unit }: JoinOptions): ClientPolicy {
   const allowsNone = allow.includes('none');
   return {
     maxEpsilon: (maxEpsilon ?? (allowsNone ? Infinity : defaultMaxEpsilon)) as Epsilon,
@@ -193,6 +197,8 @@ function policyOf({ allow, maxEpsilon, delta, minCohort, maxRounds }: JoinOption
     // Who accepts no noise gives the coordinator everything that `clear` would.
     allowClear: allowsNone,
     maxRounds: maxRounds ?? Infinity,
+    minHonest,
+    unit,
   };
 }
 
@@ -237,6 +243,8 @@ function withRemedy(error: unknown, { allow, token, tokenFile, state }: JoinOpti
   const remedies: Readonly<Record<string, readonly [option: string, remedy: string]>> = {
     allowedMechanisms: ['--allow', `If you accept that, add: --allow ${[...allow, got ?? 'none'].join(' ')}`],
     allowClear: ['--allow', 'If you accept that, add: --allow none'],
+    minHonest: ['--min-honest', `If you accept that, add: --min-honest ${/\d+/.exec(got ?? '')?.[0] ?? 1}`],
+    unit: ['--unit', 'If you accept that, leave out --unit client'],
     minCohort: ['--min-cohort', `If you accept that, add: --min-cohort ${/\d+/.exec(got ?? '')?.[0] ?? 1}`],
     maxRounds: ['--max-rounds', 'If you accept more, raise --max-rounds'],
     maxEpsilon: ['--max-epsilon', got === 'Infinity' ? 'If you accept that, add: --max-epsilon infinity' : 'If you accept a higher privacy loss, raise --max-epsilon'],

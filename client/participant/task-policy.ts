@@ -5,8 +5,8 @@
 import { FederationError } from '../../shared/errors.ts';
 import type { PrivacyLedger } from '../../shared/ports/privacy-ledger.ts';
 import { decide, refusalError, type ClientPolicy } from '../../shared/privacy/client-policy.ts';
-import { spent } from '../../shared/privacy/ledger.ts';
-import { planRelease, releaseEvents, type ReleaseParameters } from '../../shared/privacy/release.ts';
+import { chargedRelease, spent } from '../../shared/privacy/ledger.ts';
+import { planRelease, type ReleaseParameters } from '../../shared/privacy/release.ts';
 import type { TaskDocument } from '../../shared/protocol/messages.ts';
 
 export interface TaskOutlook {
@@ -25,12 +25,12 @@ export function judgeTask(policy: ClientPolicy, task: TaskDocument, ledger: Priv
   const { privacy, schedule } = task;
   const entries = ledger.entries();
   const parameters = typicalRelease(task);
-  const decision = decide(policy, { trustMode: privacy.trustMode, parameters, roundsDone: 0, cohortSize: Math.max(schedule.minClients, schedule.quorum), quorum: schedule.quorum, ledger: entries });
+  const decision = decide(policy, { trustMode: privacy.trustMode, parameters, roundsDone: 0, cohortSize: Math.max(schedule.minClients, schedule.quorum), quorum: schedule.quorum, secureAggregation: privacy.secureAggregation, ledger: entries });
   const released = entries.filter((entry) => entry.task === task.task).length;
   if (decision.kind === 'refuse' && !(decision.code === 'budget-exhausted' && released > 0)) throw refusalError(decision);
   const left = Math.max(0, privacy.releases - released);
   if (left > maxForeseenReleases) return { epsilonAtEnd: undefined };
-  const planned = Array.from({ length: left }, () => ({ events: releaseEvents(parameters) }));
+  const planned = Array.from({ length: left }, () => chargedRelease(parameters));
   return { epsilonAtEnd: spent([...entries, ...planned], 'replaceOne', policy.delta) };
 }
 
@@ -40,7 +40,7 @@ export function judgeTask(policy: ClientPolicy, task: TaskDocument, ledger: Priv
  */
 function typicalRelease({ privacy, numClasses }: TaskDocument): ReleaseParameters {
   if (privacy.mechanism === 'none') {
-    const shards = privacy.sampleAndAggregate === null ? {} : { shards: privacy.sampleAndAggregate.shards };
+    const shards = privacy.sampleAndAggregate === null ? {} : { shards: 2 };
     return { mechanism: 'none', outputKind: 'probabilities', rows: 1, columns: numClasses, gridStep: 1, ...shards, noise: null };
   }
   if (privacy.epsilon === null) {
@@ -48,8 +48,10 @@ function typicalRelease({ privacy, numClasses }: TaskDocument): ReleaseParameter
   }
   const { mechanism, epsilon, delta, releases, secureAggregation, sampleAndAggregate } = privacy;
   return planRelease({
-    mechanism, outputKind: 'logits', rows: 1, columns: numClasses, rowClippingNorm: 1, gridStep: 2 ** -16, epsilon, delta, releases,
+    mechanism, outputKind: 'logits', rows: 1, columns: numClasses, rowClippingNorm: 1, epsilon, delta, releases,
+    // Coarser for a sum, which must fit 32 bits for any cohort. The number of shards makes no difference to the multiplier, only that there are some.
+    gridStep: mechanism === 'discreteGaussian' ? 2 ** -14 : 2 ** -16,
     ...(mechanism !== 'discreteGaussian' || secureAggregation === null ? {} : { shares: secureAggregation.minSurvivors - secureAggregation.maxCorrupt }),
-    ...(sampleAndAggregate === null ? {} : { shards: sampleAndAggregate.shards }),
+    ...(sampleAndAggregate === null ? {} : { shards: 2 }),
   });
 }

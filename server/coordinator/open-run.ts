@@ -8,6 +8,7 @@ import type { ComputeEngine, ModelSource } from '../../shared/compute/engine.ts'
 import type { EnginePreference } from '../../shared/compute/select-engine.ts';
 import { startWorkerEngine } from '../../shared/compute/worker-engine.ts';
 import { parseTaskConfig } from '../../shared/config/load.ts';
+import { secureCohortOf } from '../../shared/config/secure-cohort.ts';
 import type { DataSource, TaskConfig } from '../../shared/config/task-config.ts';
 import { FederationError } from '../../shared/errors.ts';
 import { loadDataSource } from '../../shared/node/data-source.ts';
@@ -23,7 +24,7 @@ import type { DurableStore } from '../../shared/ports/durable-store.ts';
 import type { RunEvent } from '../../shared/ports/event-sink.ts';
 import type { Logger } from '../../shared/ports/logger.ts';
 import type { FinishReason } from '../../shared/protocol/messages.ts';
-import { releaseEvents } from '../../shared/privacy/release.ts';
+import { chargedRelease } from '../../shared/privacy/ledger.ts';
 import { buildStatement, renderStatement } from '../../shared/privacy/statement.ts';
 import { toBase32 } from '../../shared/types/bytes.ts';
 import type { Delta } from '../../shared/types/units.ts';
@@ -182,8 +183,8 @@ function eventFile(store: DurableStore, logger: Logger, onEvent: (event: RunEven
  */
 async function writeStatement(runDirectory: string, config: TaskConfig, transferExamples: number, releases: number): Promise<void> {
   const parameters = planTaskRelease(config, transferExamples);
-  const events = { events: releaseEvents(parameters) };
-  const statement = buildStatement({ trustMode: config.privacy.trustMode, parameters, delta: config.privacy.delta as Delta, ledger: Array.from({ length: releases }, () => events) });
+  const charged = chargedRelease(parameters);
+  const statement = buildStatement({ trustMode: config.privacy.trustMode, parameters, secureAggregation: secureCohortOf(config), delta: config.privacy.delta as Delta, ledger: Array.from({ length: releases }, () => charged) });
   await replaceFile(join(runDirectory, 'privacy.json'), `${JSON.stringify(statement, undefined, 2)}\n`);
   await replaceFile(join(runDirectory, 'privacy.txt'), renderStatement(statement));
 }

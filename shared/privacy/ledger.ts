@@ -13,10 +13,10 @@ import { FederationError } from '../errors.ts';
 import type { Digest, Instant, RoundId, TaskId } from '../types/ids.ts';
 import type { Delta, Epsilon } from '../types/units.ts';
 import { accountantFor } from './accountants/composite-accountant.ts';
-import type { NeighboringRelation } from './dp-event.ts';
+import type { NeighboringRelation, ReleaseEvent } from './dp-event.ts';
 import { ReleaseEventSchema } from './dp-event.ts';
-import type { ReleaseEvents, ReleaseParameters } from './release.ts';
-import { ReleaseParametersSchema, releaseEvents } from './release.ts';
+import type { PrivacyUnit, ReleaseEvents, ReleaseParameters } from './release.ts';
+import { ReleaseParametersSchema, releaseEvents, releaseUnit } from './release.ts';
 
 /** Hashed in front of every entry, so that its hash can't be taken for the hash of anything else. */
 const HASH_CONTEXT = 'fedstill/privacy-ledger/1\n';
@@ -64,7 +64,7 @@ export interface LedgerEntry extends ReleaseCharge {
 export function nextEntry(entries: readonly LedgerEntry[], charge: ReleaseCharge): { readonly entry: LedgerEntry; readonly isNew: boolean } {
   const existing = entries.find((entry) => entry.task === charge.task && entry.round === charge.round && entry.contribution === charge.contribution);
   if (existing) {
-    if (canonicalJson(existing.parameters) !== canonicalJson(charge.parameters)) {
+    if (!isSameRelease(existing.parameters, charge.parameters)) {
       throw new FederationError('state-mismatch', 'this contribution was charged under other release parameters', {
         field: 'parameters',
         expected: canonicalJson(existing.parameters),
@@ -122,14 +122,39 @@ export function verifyLedger(lines: readonly string[]): readonly LedgerEntry[] {
   return entries;
 }
 
+/** What a total needs to know of an entry. */
+export type ChargedRelease = Pick<LedgerEntry, 'events' | 'parameters'>;
+
+/** A release as a ledger would hold it. */
+export function chargedRelease(parameters: ReleaseParameters): ChargedRelease {
+  return { parameters, events: releaseEvents(parameters) };
+}
+
 /**
- * Upper bound of the epsilon that all these entries have cost together. A pure sum over time: it never shrinks. Valid as
+ * What a total over these entries protects: the client when all of them do, else the record. A guarantee for everything of a client holds for one of its
+ * records too; the other way round it does not.
+ */
+export function ledgerUnit(entries: readonly Pick<LedgerEntry, 'parameters'>[]): PrivacyUnit {
+  return entries.some(({ parameters }) => releaseUnit(parameters) === 'record') ? 'record' : 'client';
+}
+
+/**
+ * An entry's event in a total for `unit`. A record that is taken away leaves another dataset behind, not an all-zero contribution: for the unit `record`, both
+ * relations are covered by replace-one events only.
+ */
+export function eventFor(entry: ChargedRelease, unit: PrivacyUnit, adjacency: NeighboringRelation): ReleaseEvent {
+  return entry.events[unit === 'record' ? 'replaceOne' : adjacency];
+}
+
+/**
+ * Upper bound of the epsilon that all these entries have cost together, for `ledgerUnit(entries)`. A pure sum over time: it never shrinks. Valid as
  * a spending limit also when later parameters were chosen after seeing earlier outputs, for purely Gaussian ledgers
  * (Smith & Thakurta 2022) and purely Laplace ones (Rogers et al. 2016).
  */
-export function spent(entries: readonly { readonly events: ReleaseEvents }[], adjacency: NeighboringRelation, delta: Delta): Epsilon {
+export function spent(entries: readonly ChargedRelease[], adjacency: NeighboringRelation, delta: Delta): Epsilon {
+  const unit = ledgerUnit(entries);
   return accountantFor(
-    entries.map((entry) => entry.events[adjacency]),
+    entries.map((entry) => eventFor(entry, unit, adjacency)),
     adjacency,
   ).epsilon(delta);
 }
@@ -157,6 +182,11 @@ function corrupt(lineNumber: number, expected: string, got: string): FederationE
 
 function hashEntry(content: Omit<LedgerEntry, 'hash'>): Digest {
   return `sha256:${bytesToHex(sha256(utf8ToBytes(HASH_CONTEXT + canonicalJson(content))))}` as Digest;
+}
+
+/** Whether two releases have the same parameters. */
+export function isSameRelease(a: ReleaseParameters, b: ReleaseParameters): boolean {
+  return canonicalJson(a) === canonicalJson(b);
 }
 
 /** JSON with sorted keys and without spaces; numbers in ECMAScript's shortest form. */

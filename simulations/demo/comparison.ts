@@ -9,7 +9,8 @@ import { accuracy } from '../../shared/distillation/evaluation.ts';
 import { FederationError } from '../../shared/errors.ts';
 import { systemRandom } from '../../shared/node/system-random.ts';
 import { noEvents } from '../../shared/ports/event-sink.ts';
-import { releaseEvents } from '../../shared/privacy/release.ts';
+import { secureCohortOf } from '../../shared/config/secure-cohort.ts';
+import { chargedRelease } from '../../shared/privacy/ledger.ts';
 import { buildStatement, renderStatement } from '../../shared/privacy/statement.ts';
 import type { Delta } from '../../shared/types/units.ts';
 import { runSimulation, type ScenarioData, type SimulationResult } from '../run-simulation.ts';
@@ -84,9 +85,9 @@ export async function runWithNoise(seed: number, data: ScenarioData, preference:
 }
 
 /** For a client that took part in every round that was opened. */
-function statementOf({ privacy }: TaskConfig, { release, opened }: SimulationResult): string {
-  const events = { events: releaseEvents(release) };
-  return renderStatement(buildStatement({ trustMode: privacy.trustMode, parameters: release, delta: privacy.delta as Delta, ledger: Array.from({ length: opened }, () => events) }));
+function statementOf(task: TaskConfig, { release, opened }: SimulationResult): string {
+  const charged = chargedRelease(release);
+  return renderStatement(buildStatement({ trustMode: task.privacy.trustMode, parameters: release, secureAggregation: secureCohortOf(task), delta: task.privacy.delta as Delta, ledger: Array.from({ length: opened }, () => charged) }));
 }
 
 async function withEngine<T>(preference: EnginePreference, work: (engine: ComputeEngine) => Promise<T>): Promise<T> {

@@ -113,7 +113,7 @@ clients:
 
   it('claims nothing for noise from a seed', () => {
     const parameters = planRelease({ mechanism: 'gaussian', outputKind: 'probabilities', rows: 10, columns: 3, gridStep: 2 ** -10, epsilon: 4, delta: 1e-5, releases: 1 });
-    const statement = buildStatement({ trustMode: 'sealed', parameters, delta: 1e-5 as Delta, ledger: [{ events: releaseEvents(parameters) }], isNoiseSeeded: true });
+    const statement = buildStatement({ trustMode: 'sealed', parameters, delta: 1e-5 as Delta, ledger: [{ parameters, events: releaseEvents(parameters) }], isNoiseSeeded: true });
     expect(statement.claim).toBe('none');
     expect(renderStatement(statement)).toMatch(/NO DIFFERENTIAL PRIVACY[^]*seed/);
   });

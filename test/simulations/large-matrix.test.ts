@@ -17,7 +17,7 @@ import type { Delta, Epsilon } from '../../shared/types/units.ts';
 import { MemoryStore } from '../../simulations/memory-store.ts';
 import { FakeEngine } from '../support/fake-engine.ts';
 
-const policy: ClientPolicy = { maxEpsilon: Infinity as Epsilon, delta: 1e-5 as Delta, minCohort: 1, allowedMechanisms: ['none', 'gaussian'], allowClear: true, maxRounds: 100 };
+const policy: ClientPolicy = { maxEpsilon: Infinity as Epsilon, delta: 1e-5 as Delta, minCohort: 1, allowedMechanisms: ['none', 'gaussian'], allowClear: true, maxRounds: 100, minHonest: 5 };
 const rows = 262_144;
 const numClasses = 10;
 
