@@ -3,12 +3,15 @@
  * step worked out here in float64, with odd numbers so that two wrong formulas can't agree by luck.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { ComputeEngine, DistillationLoss, FitOptions, ModelSource, OpenModel, SavedModel, TrainingData } from '../../shared/compute/engine.ts';
+import { loadBackend, tf, useBackend } from '../../shared/compute/backend.ts';
+import type { ComputeEngine, DistillationLoss, FitOptions, LearningRateSchedule, ModelSource, OpenModel, PrivateFitOptions, SavedModel, TrainingData } from '../../shared/compute/engine.ts';
+import { saveWeights } from '../../shared/compute/layers-model.ts';
 import { SeededGenerator } from '../../shared/datasets/seeded-generator.ts';
 import { accuracy } from '../../shared/distillation/evaluation.ts';
 import { logSoftmax, softmax } from '../../shared/distillation/temperature.ts';
 import { FederationError, type ProblemCode } from '../../shared/errors.ts';
 import type { Examples, Matrix } from '../../shared/types/matrix.ts';
+import { InsecureSeededRandom } from '../../simulations/insecure-seeded-random.ts';
 import { mnistDigits } from '../support/mnist.ts';
 
 export interface EngineSetup {
@@ -24,6 +27,21 @@ const kl: DistillationLoss = { distance: 'kl', temperature, alpha: 0.31 };
 
 function options(changes: Partial<FitOptions> = {}): FitOptions {
   return { epochs: 1, batchSize: rows, loss: kl, optimizer: { kind: 'sgd', learningRate: 0.37 }, seed: 11, ...changes };
+}
+
+/** All records in every step and no noise, so that the step can be worked out; nothing is clipped. */
+function privateOptions(changes: Partial<PrivateFitOptions> = {}): PrivateFitOptions {
+  return {
+    steps: 1,
+    samplingRate: 1,
+    clippingNorm: 1e6,
+    noiseMultiplier: 0,
+    loss: kl,
+    optimizer: { kind: 'sgd', learningRate: 0.37 },
+    seed: 11,
+    random: new InsecureSeededRandom(5),
+    ...changes,
+  };
 }
 
 /** `rows` gaussian examples. */
@@ -130,6 +148,37 @@ async function expectProblem(promise: Promise<unknown>, code: ProblemCode): Prom
   expect(error).toBeInstanceOf(FederationError);
   expect((error as FederationError).code).toBe(code);
   return error as FederationError;
+}
+
+/** A model whose first layer normalizes over the batch. */
+async function normalizingModel(): Promise<SavedModel> {
+  await loadBackend('tfjs-cpu');
+  useBackend('tfjs-cpu');
+  const network = tf.sequential({ layers: [tf.layers.batchNormalization({ inputShape: [features], momentum: 0.7 }), tf.layers.dense({ units: classes })] });
+  const saved = { topology: network.toJSON(null, false) as unknown, ...saveWeights(network) };
+  network.dispose();
+  return saved;
+}
+
+/** The weights of that name. */
+function weightsNamed({ weightSpecs, weights }: SavedModel, name: string): Float32Array {
+  let start = 0;
+  for (const spec of weightSpecs) {
+    const length = spec.shape.reduce((a, b) => a * b, 1);
+    if (spec.name.endsWith(name)) return new Float32Array(weights.slice(start, start + 4 * length).buffer);
+    start += 4 * length;
+  }
+  throw new Error(`no weight ${name}`);
+}
+
+/** The gradient of each example of `hard` by itself. */
+function exampleGradients(weights: Regression): Float64Array[] {
+  const { gradient } = crossEntropy64(logitsOf(weights, hardExamples));
+  return Array.from({ length: rows }, (_, row) => weightGradient(hardExamples, gradient.map((value, i) => (Math.floor(i / classes) === row ? rows * value : 0))));
+}
+
+function sumOf(vectors: readonly Float64Array[]): Float64Array {
+  return vectors.reduce((sum, vector) => sum.map((value, i) => value + vector[i]!));
 }
 
 /** Registers the suite. Engines that can't do it all in reasonable time are not engines. */
@@ -260,6 +309,264 @@ export function computeEngineContract(name: string, { setup }: EngineSetup): voi
         weights = weights.map((w, i) => w - (learningRate * (m[i]! / (1 - 0.9 ** step))) / (Math.sqrt(v[i]! / (1 - 0.999 ** step)) + 1e-7));
       }
       expectClose(after, weights, 2e-5);
+    });
+
+    const learningRate = 0.31;
+    const schedules: readonly { readonly schedule: LearningRateSchedule; readonly rates: readonly number[] }[] = [
+      { schedule: { kind: 'constant', warmupSteps: 2 }, rates: [0.5, 1, 1, 1] },
+      { schedule: { kind: 'stepDecay', factor: 0.3, everySteps: 2 }, rates: [1, 1, 0.3, 0.3] },
+      { schedule: { kind: 'stepDecay', factor: 0.3, everySteps: 1, warmupSteps: 1 }, rates: [1, 1, 0.3, 0.09] },
+      { schedule: { kind: 'cosine' }, rates: [1, (1 + Math.SQRT1_2) / 2, 0.5, (1 - Math.SQRT1_2) / 2] },
+      { schedule: { kind: 'cosine', finalFraction: 0.2, warmupSteps: 2 }, rates: [0.5, 1, 1, 0.6] },
+    ];
+    it.each(schedules)('follows the learning-rate schedule $schedule', async ({ schedule, rates }) => {
+      for (const momentum of [0, 0.6]) {
+        const { before, after } = await weightsAfter({ hard }, { epochs: 4, learningRateSchedule: schedule, optimizer: { kind: 'sgd', learningRate, momentum } });
+        let weights = flat(before);
+        let velocity = weights.map(() => 0);
+        for (const rate of rates) {
+          const gradient = weightGradient(hardExamples, crossEntropy64(logitsOf(unflat(weights), hardExamples)).gradient);
+          velocity = velocity.map((v, i) => momentum * v + gradient[i]!);
+          weights = weights.map((w, i) => w - rate * learningRate * velocity[i]!);
+        }
+        expectClose(after, weights);
+      }
+    });
+
+    it('follows a schedule with Adam, whose steps are as long as the learning rate says', async () => {
+      const run = async (learningRateSchedule: LearningRateSchedule) => {
+        const { before, after } = await weightsAfter({ hard }, { learningRateSchedule, optimizer: { kind: 'adam', learningRate: 0.02 } });
+        return after.map((w, i) => w - flat(before)[i]!);
+      };
+      const whole = await run({ kind: 'constant' });
+      expectClose(await run({ kind: 'constant', warmupSteps: 4 }), whole.map((change) => change / 4), 1e-6);
+    });
+
+    describe('weights of examples', () => {
+      const weights = Float32Array.of(0.5, 0, 2, 1, 0.25);
+
+      it('scale the loss and the gradient of each example, in a mean over the rows', async () => {
+        for (const kind of ['hard', 'soft'] as const) {
+          const { before, after, report } = await weightsAfter(kind === 'hard' ? { hard: { ...hard, weights } } : { soft: { ...soft, weights } }, {});
+          const examples = kind === 'hard' ? hardExamples : softExamples;
+          const logits = logitsOf(before, examples);
+          const q = softmax64(Float64Array.from(targetLogits.values), temperature);
+          const { gradient } = kind === 'hard' ? crossEntropy64(logits) : kl64(logits, q);
+          const step = weightGradient(examples, gradient.map((value, i) => value * weights[Math.floor(i / classes)]!));
+          expectClose(after, flat(before).map((w, i) => w - 0.37 * step[i]!));
+          const unweighted = Float64Array.from({ length: rows }, (_, row) => {
+            const p = softmax64(logits, kind === 'hard' ? 1 : temperature).subarray(row * classes, (row + 1) * classes);
+            if (kind === 'hard') return -Math.log(p[labels[row]!]!);
+            return p.reduce((sum, value, c) => sum + temperature ** 2 * q[row * classes + c]! * Math.log(q[row * classes + c]! / value), 0);
+          });
+          expect(report.finalLoss).toBeCloseTo(unweighted.reduce((sum, value, row) => sum + (weights[row]! * value) / rows, 0), 4);
+        }
+      });
+
+      it('apply to absolute errors', async () => {
+        const { before, after } = await weightsAfter({ soft: { ...soft, weights } }, { loss: { distance: 'logitMae', temperature: 9, alpha: 0 } });
+        const { gradient } = mae64(logitsOf(before, softExamples));
+        const step = weightGradient(softExamples, gradient.map((value, i) => value * weights[Math.floor(i / classes)]!));
+        expectClose(after, flat(before).map((w, i) => w - 0.37 * step[i]!));
+      });
+
+      it('must be as many as the examples, and not negative', async () => {
+        await withModel(regression, 5, async (model) => {
+          await expectProblem(model.fit({ hard: { ...hard, weights: weights.slice(1) } }, options()), 'data-invalid');
+          const problem = await expectProblem(model.fit({ soft: { ...soft, weights: Float32Array.of(1, 1, -1, 1, 1) } }, options()), 'data-invalid');
+          expect(problem).toMatchObject({ field: 'soft.weights', got: '-1' });
+        });
+      });
+    });
+
+    it('updates the moving statistics of batch normalization in training, from the batch as it is', async () => {
+      await withModel({ kind: 'layersModel', artifacts: await normalizingModel(), outputKind: 'logits' }, 0, async (model) => {
+        // The third batch has one row less than it could: no row may fill it up.
+        await model.fit({ hard }, options({ epochs: 2 }));
+        await model.fit({ hard }, options({ batchSize: rows + 1 }));
+        const columns = Array.from({ length: features }, (_, f) => Array.from({ length: rows }, (__, row) => hardExamples.values[row * features + f]!));
+        const means = columns.map((column) => column.reduce((a, b) => a + b) / rows);
+        const variances = columns.map((column, f) => column.reduce((sum, value) => sum + (value - means[f]!) ** 2, 0) / rows);
+        const saved = await model.save();
+        expectClose(weightsNamed(saved, 'moving_mean'), means.map((mean) => (1 - 0.7 ** 3) * mean));
+        expectClose(weightsNamed(saved, 'moving_variance'), variances.map((variance) => 0.7 ** 3 + (1 - 0.7 ** 3) * variance));
+        expect(weightsNamed(saved, 'gamma').every((value) => value === 1)).toBe(false);
+      });
+    });
+
+    describe('private gradients', () => {
+      async function privately(data: TrainingData, changes: Partial<PrivateFitOptions>, source: ModelSource = regression) {
+        return withModel(source, 5, async (model) => {
+          const before = await model.save();
+          const report = await model.fitPrivately!(data, privateOptions(changes));
+          return { before, after: await model.save(), report };
+        });
+      }
+      const change = ({ before, after }: { readonly before: SavedModel; readonly after: SavedModel }) => {
+        const [from, to] = [new Float32Array(before.weights.slice().buffer), new Float32Array(after.weights.slice().buffer)];
+        return Float64Array.from(to, (value, i) => value - from[i]!);
+      };
+
+      it('are the sum over the records divided by their expected number, when nothing is clipped and no noise added', async () => {
+        const { before, after } = await privately({ hard }, { expectedBatchSize: 7 });
+        const start = regressionOf(before);
+        const sum = sumOf(exampleGradients(start));
+        expectClose(flat(regressionOf(after)), flat(start).map((w, i) => w - (0.37 * sum[i]!) / 7));
+      });
+
+      it('are clipped one by one, over all weights taken as one vector', async () => {
+        for (const microBatchSize of [undefined, 1, 2]) {
+          const { before, after } = await privately({ hard }, microBatchSize === undefined ? { clippingNorm: 1.1 } : { clippingNorm: 1.1, microBatchSize });
+          const start = regressionOf(before);
+          const gradients = exampleGradients(start);
+          const norms = gradients.map((gradient) => Math.hypot(...gradient));
+          // Some are clipped and some are not.
+          expect(new Set(norms.map((norm) => norm > 1.1)).size).toBe(2);
+          const sum = sumOf(gradients.map((gradient, row) => gradient.map((value) => value * Math.min(1, 1.1 / norms[row]!))));
+          expectClose(flat(regressionOf(after)), flat(start).map((w, i) => w - (0.37 * sum[i]!) / rows));
+        }
+      });
+
+      it('weigh records before they are clipped, and records of weight 0 not at all', async () => {
+        const weights = Float32Array.of(0.5, 0, 2, 1, 0.25);
+        const { before, after } = await privately({ hard: { ...hard, weights } }, { clippingNorm: 0.9 });
+        const start = regressionOf(before);
+        const gradients = exampleGradients(start).map((gradient, row) => gradient.map((value) => value * weights[row]!));
+        const sum = sumOf(gradients.map((gradient) => gradient.map((value) => value * Math.min(1, 0.9 / Math.max(Math.hypot(...gradient), 1e-9)))));
+        expectClose(flat(regressionOf(after)), flat(start).map((w, i) => w - (0.37 * sum[i]!) / rows));
+      });
+
+      it('are those of the distillation loss for records with targets', async () => {
+        const { before, after } = await privately({ soft }, {});
+        const start = regressionOf(before);
+        const { gradient } = kl64(logitsOf(start, softExamples), softmax64(Float64Array.from(targetLogits.values), temperature));
+        const step = weightGradient(softExamples, gradient);
+        expectClose(flat(regressionOf(after)), flat(start).map((w, i) => w - 0.37 * step[i]!));
+      });
+
+      it('follow momentum, an L2 penalty that is added after the clipping, and a schedule', async () => {
+        const [rate, momentum, l2, clippingNorm] = [0.29, 0.83, 0.13, 0.8];
+        const { before, after } = await privately({ hard }, { steps: 3, clippingNorm, l2, optimizer: { kind: 'sgd', learningRate: rate, momentum }, learningRateSchedule: { kind: 'constant', warmupSteps: 2 } });
+        let weights = flat(regressionOf(before));
+        let velocity = weights.map(() => 0);
+        for (const factor of [0.5, 1, 1]) {
+          const clipped = exampleGradients(unflat(weights)).map((gradient) => gradient.map((value) => value * Math.min(1, clippingNorm / Math.hypot(...gradient))));
+          const gradient = sumOf(clipped).map((value, i) => value / rows + (i < features * classes ? l2 * weights[i]! : 0));
+          velocity = velocity.map((v, i) => momentum * v + gradient[i]!);
+          weights = weights.map((w, i) => w - factor * rate * velocity[i]!);
+        }
+        expectClose(flat(regressionOf(after)), weights);
+      });
+
+      it('have the noise of the sum, sigma times the clipping norm, also in a step without records', async () => {
+        // Batches are empty but once in many runs of this test; the noise is that of a sum, divided by the expected size.
+        const [steps, noiseMultiplier, clippingNorm, expectedBatchSize] = [60, 1.7, 0.6, 8];
+        const changes: number[] = [];
+        for (let run = 0; run < 8; run++) {
+          const result = await privately({ hard }, { samplingRate: 1e-9, steps, noiseMultiplier, clippingNorm, expectedBatchSize, optimizer: { kind: 'sgd', learningRate: 1 }, random: new InsecureSeededRandom(100 + run) });
+          expect(result.report.steps).toBe(steps);
+          changes.push(...change(result));
+        }
+        const deviation = (Math.sqrt(steps) * noiseMultiplier * clippingNorm) / expectedBatchSize;
+        const squares = changes.map((value) => (value / deviation) ** 2);
+        // 128 normal numbers: their mean square is 1 with a standard deviation of 0.125.
+        expect(squares.reduce((a, b) => a + b) / squares.length).toBeGreaterThan(0.5);
+        expect(squares.reduce((a, b) => a + b) / squares.length).toBeLessThan(1.5);
+      });
+
+      it('draw other noise and other batches in each run', async () => {
+        const random = new InsecureSeededRandom(9);
+        const run = async () => change(await privately({ hard }, { noiseMultiplier: 1, random }));
+        expect(await run()).not.toEqual(await run());
+      });
+
+      it('are of Poisson batches: their sizes have the mean and the variance of independent records', async () => {
+        // Every record is the same and is clipped, so the length of a step counts them.
+        const count = 30;
+        const samplingRate = 0.3;
+        const one = hardExamples.values.slice(0, features);
+        const same = { examples: { count, shape: [features], values: Float32Array.from({ length: count * features }, (_, i) => one[i % features]!) }, labels: new Int32Array(count).fill(labels[0]!) };
+        const random = new InsecureSeededRandom(77);
+        const sizes: number[] = [];
+        for (let run = 0; run < 200; run++) {
+          const result = await privately({ hard: same }, { samplingRate, clippingNorm: 1e-3, expectedBatchSize: 1, optimizer: { kind: 'sgd', learningRate: 1 }, random });
+          sizes.push(Math.hypot(...change(result)) / 1e-3);
+        }
+        expect(sizes.every((size) => Math.abs(size - Math.round(size)) < 0.05)).toBe(true);
+        const mean = sizes.reduce((a, b) => a + b) / sizes.length;
+        const variance = sizes.reduce((sum, size) => sum + (size - mean) ** 2, 0) / (sizes.length - 1);
+        const expected = count * samplingRate * (1 - samplingRate);
+        // Five standard deviations of each estimate.
+        expect(Math.abs(mean - count * samplingRate)).toBeLessThan(5 * Math.sqrt(expected / sizes.length));
+        expect(Math.abs(variance - expected)).toBeLessThan(5 * expected * Math.sqrt(2 / sizes.length));
+      });
+
+      it('come with the event that an accountant charges, and tell nothing else', async () => {
+        const { report } = await privately({ hard }, { steps: 3, samplingRate: 0.2, noiseMultiplier: 1.3, clippingNorm: 2 });
+        expect(report).toEqual({ steps: 3, event: { kind: 'selfComposed', count: 3, event: { kind: 'poissonSampled', samplingProbability: 0.2, event: { kind: 'gaussian', noiseMultiplier: 1.3 } } } });
+        expect((await privately({ hard }, { steps: 2 })).report.event).toEqual({ kind: 'selfComposed', count: 2, event: { kind: 'nonPrivate' } });
+      });
+
+      it('are refused for a layer that mixes the examples of a batch', async () => {
+        await withModel({ kind: 'layersModel', artifacts: await normalizingModel(), outputKind: 'logits' }, 0, async (model) => {
+          const before = await model.save();
+          const problem = await expectProblem(model.fitPrivately!({ hard }, privateOptions()), 'model-invalid');
+          expect(problem).toMatchObject({ got: 'BatchNormalization' });
+          expect(problem.next).toContain('layer normalization');
+          expect(await model.save()).toEqual(before);
+        });
+      });
+
+      it('are refused for two kinds of data, and for options out of range', async () => {
+        await withModel(regression, 5, async (model) => {
+          expect((await expectProblem(model.fitPrivately!({ hard, soft }, privateOptions()), 'data-invalid')).next).toContain('costs no privacy');
+          await expectProblem(model.fitPrivately!({}, privateOptions()), 'data-invalid');
+          for (const [field, wrong] of Object.entries({ steps: -1, samplingRate: 0, clippingNorm: 0, noiseMultiplier: -1, expectedBatchSize: 0, microBatchSize: 0 })) {
+            expect(await expectProblem(model.fitPrivately!({ hard }, privateOptions({ [field]: wrong })), 'config-invalid')).toMatchObject({ field, got: String(wrong) });
+          }
+        });
+      });
+
+      it('do not let one record whose gradient is no number undo the step', async () => {
+        const poisoned = { ...hardExamples, values: hardExamples.values.slice() };
+        poisoned.values[0] = Infinity;
+        const { before, after } = await privately({ hard: { examples: poisoned, labels } }, { clippingNorm: 0.5 });
+        const start = regressionOf(before);
+        const rest = exampleGradients(start).slice(1).map((gradient) => gradient.map((value) => value * Math.min(1, 0.5 / Math.hypot(...gradient))));
+        const sum = sumOf(rest);
+        expectClose(flat(regressionOf(after)), flat(start).map((w, i) => w - (0.37 * sum[i]!) / rows));
+      });
+
+      it('tell each step, and stop with the reason of the signal', async () => {
+        await withModel(regression, 5, async (model) => {
+          const reason = new Error('the round was closed');
+          const controller = new AbortController();
+          const steps: number[] = [];
+          const fit = model.fitPrivately!(
+            { hard },
+            privateOptions({
+              steps: 1_000_000,
+              signal: controller.signal,
+              onStep: ({ step }) => {
+                steps.push(step);
+                if (step === 2) controller.abort(reason);
+              },
+            }),
+          );
+          await expect(fit).rejects.toBe(reason);
+          expect(steps.slice(0, 2)).toEqual([1, 2]);
+          await model.fit({ hard }, options());
+        });
+      });
+
+      it('teach digits from 500 records, with noise', async () => {
+        const train = mnistDigits('train', 500);
+        const test = mnistDigits('test', 500);
+        await withModel({ kind: 'zoo', name: 'softmax-regression', exampleShape: [28, 28, 1], numClasses: 10 }, 1, async (model) => {
+          await model.fitPrivately!({ hard: train }, privateOptions({ steps: 30, samplingRate: 0.1, clippingNorm: 1, noiseMultiplier: 0.7, optimizer: { kind: 'adam', learningRate: 0.02 }, random: new InsecureSeededRandom(3) }));
+          expect(accuracy(await model.predict(test.examples), test.labels)).toBeGreaterThan(0.6);
+        });
+      });
     });
 
     it('starts the moments at zero in each fit', async () => {
