@@ -15,6 +15,7 @@ const subcommands: Readonly<Record<string, () => Promise<Command>>> = {
   privacy: async () => (await import('./commands/privacy.ts')).privacyCommand(),
   ls: async () => (await import('./commands/ls.ts')).lsCommand(),
   resume: async () => (await import('./commands/resume.ts')).resumeCommand(),
+  bench: async () => (await import('./commands/bench.ts')).benchCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),
 };
 

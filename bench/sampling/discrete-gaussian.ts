@@ -6,7 +6,7 @@ import { cpus, loadavg } from 'node:os';
 import { systemRandom } from '../../shared/node/system-random.ts';
 import { sampleDiscreteGaussians } from '../../shared/privacy/sampling/discrete-gaussian.ts';
 import { discreteGaussianTable, hasDiscreteGaussianTable, sampleDiscreteGaussianTable } from '../../shared/privacy/sampling/discrete-gaussian-table.ts';
-import { spread } from '../compute/statistics.ts';
+import { spread } from '../../simulations/measure/statistics.ts';
 
 const SAMPLES = 500_000;
 const REPETITIONS = 5;
