@@ -37,11 +37,13 @@ export interface FakeTask {
   readonly admission: 'open' | 'token';
   readonly alpha: number;
   readonly quorum: number;
+  /** Record-level votes by this many shards; null: the student predicts. */
+  readonly shards: number | null;
   /** With secure aggregation. */
   readonly maxCorrupt: number;
 }
 
-const defaultTask: FakeTask = { mechanism: 'gaussian', epsilon: 8, rounds: 3, outputKind: 'logits', labelKind: 'logits', trustMode: 'sealed', admission: 'open', alpha: 0, quorum: 3, maxCorrupt: 0 };
+const defaultTask: FakeTask = { mechanism: 'gaussian', epsilon: 8, rounds: 3, outputKind: 'logits', labelKind: 'logits', trustMode: 'sealed', admission: 'open', alpha: 0, quorum: 3, shards: null, maxCorrupt: 0 };
 
 interface OpenRound {
   readonly round: RoundId;
@@ -98,8 +100,8 @@ export class FakeCoordinator {
   constructor(clock: VirtualClock, config: Partial<FakeTask> = {}) {
     this.clock = clock;
     this.config = { ...defaultTask, ...config };
-    const { mechanism, epsilon, rounds, outputKind, quorum, maxCorrupt } = this.config;
-    const shares = mechanism === 'discreteGaussian' ? { shares: quorum - maxCorrupt } : {};
+    const { mechanism, epsilon, rounds, outputKind, quorum, maxCorrupt, shards } = this.config;
+    const shares = { ...(mechanism === 'discreteGaussian' ? { shares: quorum - maxCorrupt } : {}), ...(shards === null ? {} : { shards, votes: true }) };
     this.release = planRelease({ mechanism, outputKind, rows: transferRows, columns: numClasses, rowClippingNorm: 5, gridStep: 2 ** -12, ...(epsilon === null ? {} : { epsilon }), delta: 1e-5, releases: rounds, ...shares });
     const transferSet: Examples = { count: transferRows, shape: exampleShape, values: Float32Array.from({ length: transferRows * 4 }, (_, i) => i / 50) };
     this.transferFrame = encodeExamples(transferSet);
@@ -107,7 +109,8 @@ export class FakeCoordinator {
   }
 
   taskValue(changes: Record<string, Json> = {}): Json {
-    const { mechanism, epsilon, rounds, trustMode, admission, alpha, quorum, maxCorrupt } = this.config;
+    const { mechanism, epsilon, rounds, trustMode, admission, alpha, quorum, maxCorrupt, shards } = this.config;
+    const sampleAndAggregate = shards === null ? null : { shards, votes: true, model: 'softmax-regression', epochs: 4, minConfidence: 0 };
     return {
       protocol: 'fdp/1',
       task: 'toy',
@@ -118,7 +121,7 @@ export class FakeCoordinator {
       transferSet: { digest: digestOf(this.transferFrame), rows: transferRows },
       student: { model: 'softmax-regression', optimizer: { kind: 'adam', learningRate: 0.01 }, batchSize: 8, pretrainEpochs: 2, digestEpochs: 2, revisitEpochs: 1, l2: 0, dropout: 0, earlyStoppingPatience: 0 },
       distillation: { temperature: 3, alpha, loss: 'kl' },
-      privacy: { trustMode, mechanism, unit: 'client', epsilon, delta: 1e-5, releases: rounds, ...(trustMode === 'secure-aggregation' ? { secureAggregation: { minSurvivors: quorum, maxCorrupt } } : {}) },
+      privacy: { trustMode, mechanism, unit: shards === null ? 'client' : 'record', sampleAndAggregate, epsilon, delta: 1e-5, releases: rounds, ...(trustMode === 'secure-aggregation' ? { secureAggregation: { minSurvivors: quorum, maxCorrupt } } : {}) },
       schedule: { rounds, minClients: quorum, quorum, roundDeadlineMs: 60_000 },
       admission,
       ...changes,

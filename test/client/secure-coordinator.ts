@@ -105,6 +105,8 @@ export class SecureCoordinator {
   awaited = 0;
   /** Looks at what is sent to a client to open a stage; `undefined`: not sent. */
   lie: (stage: SecureStageName, client: string, data: Uint8Array, open: OpenRound) => Uint8Array | undefined = (_stage, _client, data) => data;
+  /** Called when a stage is over; `true`: what follows is done already. */
+  takeOver: (open: OpenRound) => boolean = () => false;
   /** What is announced to a client. */
   announceTo: (client: string, open: OpenRound) => SignedDocument = (_client, open) => open.signed;
   /** Looks at every request before it is handled; what it throws is answered. */
@@ -191,13 +193,18 @@ export class SecureCoordinator {
       open.isClosing = false;
       if (this.open !== open) return;
       try {
-        this.#advance(open);
+        if (!this.takeOver(open)) this.#advance(open);
       } catch (error) {
         if (!(error instanceof FederationError)) throw error;
-        this.aborted.push({ round: open.round, code: error.code });
-        this.closeRound('aborted', error.code);
+        this.abort(open, error.code);
       }
     });
+  }
+
+  /** The round ends without a sum. */
+  abort(open: OpenRound, code: string): void {
+    this.aborted.push({ round: open.round, code });
+    this.closeRound('aborted', code);
   }
 
   #messages(open: OpenRound): Uint8Array[] {
