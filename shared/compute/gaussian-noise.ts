@@ -5,7 +5,7 @@
  * The grid is what makes this defensible. Low-order bits of noise in floating point tell what it was added to (Mironov 2012); here nothing finer
  * than 2^-12 standard deviations is kept, so what leaves is `round((sum + noise) / grid)`, a function of the sum with Gaussian noise, and
  * post-processing costs no privacy. Each layer puts at least 2^39 of its equally likely points into a cell of the grid, and counts of points are
- * off by at most one or two, so a cell's probability is right to about 2^-38 of itself. Relative errors of h add h^2 to the divergence a
+ * off by at most one or two, so a cell's probability is right to about 2^-37 of itself. Relative errors of h add h^2 to the divergence a
  * sample: over 2^30 samples the distance to the true rounded Gaussian is below 1e-6 in total variation (Pinsker). That is an argument
  * about rounding, not an exact sampler as in `privacy/sampling/`, and how long a sample takes depends on it. docs/compute.md has the caveat.
  */
@@ -16,17 +16,19 @@ import { RandomWords } from './random-words.ts';
 const cellsPerDeviation = 2 ** 12;
 
 const layers = 256;
-/** Where the tail begins, and the area of a layer, of the 256-layer ziggurat of exp(-x^2/2) (Marsaglia & Tsang 2000). */
+/** Where the tail of the 256-layer ziggurat of exp(-x^2/2) begins (Marsaglia & Tsang 2000). */
 const tailStart = 3.6541528853610088;
-const layerArea = 0.00492867323399;
+/** Of each layer: `tailStart exp(-tailStart^2/2)` and the tail's area. To 16 digits, not the paper's 12, so that the top layer closes to 2e-14 of itself. */
+const layerArea = 0.004928673233974657;
 const scale53 = 2 ** 53;
 
 /** `edges[i]`: the right end of layer i, falling; layer 0 is the base strip with the tail, as wide as its area asks for. */
 const edges = new Float64Array(layers + 1);
 /** exp(-x^2/2) at the edges. */
 const heights = new Float64Array(layers + 1);
-/** A uniform integer below 2^53 times this is a point of the layer; below `inside` it is under the curve whatever its height. */
-const widths = new Float64Array(layers);
+/** A uniform integer below 2^53 times this is a point of the layer. The second half, for the other sign, is negative: a branch on a random bit is slow. */
+const widths = new Float64Array(2 * layers);
+/** An integer below this gives a point that is under the curve whatever its height. */
 const inside = new Float64Array(layers);
 
 edges[0] = layerArea / Math.exp((-tailStart * tailStart) / 2);
@@ -35,8 +37,12 @@ for (let i = 2; i < layers; i++) edges[i] = Math.sqrt(-2 * Math.log(layerArea / 
 for (let i = 0; i <= layers; i++) heights[i] = Math.exp((-edges[i]! * edges[i]!) / 2);
 for (let i = 0; i < layers; i++) {
   widths[i] = edges[i]! / scale53;
+  widths[layers + i] = -edges[i]! / scale53;
   inside[i] = Math.floor((edges[i + 1]! / edges[i]!) * scale53);
 }
+
+/** Numbers for which random bits are fetched at a time. */
+const blockNumbers = 4096;
 
 /** Standard normal numbers from a CSPRNG. */
 export class GaussianNoise {
@@ -47,16 +53,8 @@ export class GaussianNoise {
   }
 
   next(): number {
-    const words = this.#words;
-    for (;;) {
-      const high = words.next();
-      const layer = high & 0xff;
-      // 8 bits choose the layer, one the sign, 53 the place.
-      const place = (high >>> 11) * 2 ** 32 + words.next();
-      const x = place * widths[layer]!;
-      if (place < inside[layer]! || (layer > 0 && heights[layer]! + this.#uniform() * (heights[layer + 1]! - heights[layer]!) < Math.exp((-x * x) / 2))) return (high & 0x100) === 0 ? x : -x;
-      if (layer === 0) return (high & 0x100) === 0 ? this.#tail() : -this.#tail();
-    }
+    const high = this.#words.next();
+    return this.#numberOf(high, this.#words.next());
   }
 
   /**
@@ -66,8 +64,28 @@ export class GaussianNoise {
     // A power of two: scaling by it is exact.
     const cells = 2 ** -Math.floor(Math.log2(deviation)) * cellsPerDeviation;
     const noiseCells = deviation * cells;
-    const grid = 1 / cells;
-    for (let i = 0; i < sums.length; i++) sums[i] = (Math.round(sums[i]! * cells + this.next() * noiseCells) * grid) / divisor;
+    const scale = 1 / cells / divisor;
+    for (let start = 0; start < sums.length; start += blockNumbers) {
+      const end = Math.min(start + blockNumbers, sums.length);
+      const words = this.#words.fresh(2 * (end - start));
+      for (let i = start, word = 0; i < end; i++, word += 2) {
+        const [high, low] = [words[word]!, words[word + 1]!];
+        const place = placeOf(high, low);
+        const x = place < inside[high & 0xff]! ? place * widths[high & 0x1ff]! : this.#numberOf(high, low);
+        sums[i] = Math.floor(sums[i]! * cells + x * noiseCells + 0.5) * scale;
+      }
+    }
+  }
+
+  /** The number that these words give; where its point is not under the curve, the next one that is. */
+  #numberOf(high: number, low: number): number {
+    const layer = high & 0xff;
+    const place = placeOf(high, low);
+    const x = place * widths[high & 0x1ff]!;
+    if (place < inside[layer]!) return x;
+    if (layer === 0) return Math.sign(widths[high & 0x1ff]!) * this.#tail();
+    if (heights[layer]! + this.#uniform() * (heights[layer + 1]! - heights[layer]!) < Math.exp((-x * x) / 2)) return x;
+    return this.next();
   }
 
   /** Beyond `tailStart`: exponential proposals (Marsaglia 1964). */
@@ -80,6 +98,11 @@ export class GaussianNoise {
 
   /** In [0, 1), 53 bits. */
   #uniform(): number {
-    return ((this.#words.next() >>> 11) * 2 ** 32 + this.#words.next()) / scale53;
+    return placeOf(this.#words.next(), this.#words.next()) / scale53;
   }
+}
+
+/** 53 bits of two words. Of the first, 8 more choose the layer and one the sign. */
+function placeOf(high: number, low: number): number {
+  return (high >>> 11) * 2 ** 32 + low;
 }

@@ -1,7 +1,7 @@
 /** 32-bit words of a CSPRNG, read from it in large blocks: a call of the source for each number would cost more than the number. */
 import type { RandomSource } from '../ports/random-source.ts';
 
-const blockWords = 16_384;
+const blockWords = 4096;
 
 export class RandomWords {
   readonly #random: RandomSource;
@@ -18,11 +18,16 @@ export class RandomWords {
     return this.#block[this.#next++]!;
   }
 
-  #refill(): void {
-    const bytes = this.#random.bytes(4 * blockWords);
+  /** So many words that nothing else gets. */
+  fresh(count: number): Uint32Array {
+    const bytes = this.#random.bytes(4 * count);
     // A view needs an address that is a multiple of 4.
     const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
-    this.#block = new Uint32Array(aligned.buffer, aligned.byteOffset, blockWords);
+    return new Uint32Array(aligned.buffer, aligned.byteOffset, count);
+  }
+
+  #refill(): void {
+    this.#block = this.fresh(blockWords);
     this.#next = 0;
   }
 }
