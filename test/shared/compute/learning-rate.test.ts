@@ -2,8 +2,8 @@ import { expect, it } from 'vitest';
 import type { LearningRateSchedule } from '../../../shared/compute/engine.ts';
 import { learningRateAt } from '../../../shared/compute/learning-rate.ts';
 
-const optimizer = { kind: 'adam', learningRate: 0.4 } as const;
-const rates = (schedule: LearningRateSchedule | undefined, steps: number) => Array.from({ length: steps }, (_, step) => learningRateAt(optimizer, schedule, step, steps) / 0.4);
+const optimizer = { kind: 'adam', learningRate: 0.5 } as const;
+const rates = (schedule: LearningRateSchedule | undefined, steps: number) => Array.from({ length: steps }, (_, step) => learningRateAt(optimizer, schedule, step, steps) / 0.5);
 
 it('is constant without a schedule', () => {
   expect(rates(undefined, 3)).toEqual([1, 1, 1]);
