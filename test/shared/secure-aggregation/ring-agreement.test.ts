@@ -49,6 +49,7 @@ describe('agreement', () => {
     const summed = everyone.filter((owner) => says(owner, true) >= threshold);
     const unmasked = everyone.filter((owner) => says(owner, false) >= threshold);
     expect(summed.length + unmasked.length).toBe(n);
+    expect(summed.length).toBe(232);
     expect(summed.length).toBeLessThan(minSurvivors - maxCorrupt);
 
     // What the real clients do with the same lists and all signatures there are.
