@@ -295,6 +295,8 @@ function lineFor(event: RunEvent): string | undefined {
       return `joined; next round ${field('nextRound')}`;
     case 'pretrained':
       return `pretrained ${plural(event['epochs'], 'epoch')} on ${field('examples')} private examples in ${Number(event['seconds']).toFixed(1)} s${accuracyOf(event['testAccuracy'])}`;
+    case 'shards-trained':
+      return `trained ${plural(event['trained'], 'model')} of ${field('shards')} shards of your examples in ${Number(event['seconds']).toFixed(1)} s: these predict for the federation, your student does not`;
     case 'contributed': {
       const distilled = event['distilled'] === 0 ? '' : `distilled ${field('distilled')} soft labels, `;
       const trained = event['epochs'] === 0 ? '' : `trained ${plural(event['epochs'], 'epoch')}, `;

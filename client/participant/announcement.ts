@@ -11,6 +11,7 @@ import { openDocument, type SignedDocument } from '../../shared/protocol/signed-
 import { clientMessageBytes } from '../../shared/secure-aggregation/messages.ts';
 import type { Digest } from '../../shared/types/ids.ts';
 import type { Delta } from '../../shared/types/units.ts';
+import { checkReleaseFitsTask } from './task-policy.ts';
 
 /** How far (relative) a planned cost may be above the task's epsilon: another implementation rounds differently. */
 const epsilonTolerance = 1e-6;
@@ -51,6 +52,7 @@ export function verifyAnnouncement(signed: SignedDocument, context: TaskContext)
   expect('release.rows', query.length, release.rows, 'shape-mismatch');
   expect('release.columns', task.numClasses, release.columns, 'shape-mismatch');
   if (document.labels !== null && task.distillation.loss === 'logitMae') expect('labels.kind', 'logits', document.labels.kind, 'context-mismatch');
+  checkReleaseFitsTask(document, task);
   checkNoise(release, task);
   if (document.secureAggregation !== undefined) checkSecureAggregation(document, document.secureAggregation, task);
   const bytes = envelopeBytes(contributionBytes(document));

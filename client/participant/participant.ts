@@ -40,6 +40,7 @@ import { Progress } from './progress.ts';
 import { contribute, fetchLabels, isCharged, resend, type RoundReport, type RoundWorkContext } from './round-work.ts';
 import { askedForStored, sendStored, takePart, wasRestarted, type SecureSendContext } from './secure-round.ts';
 import { SessionSlot, type Session } from './session-slot.ts';
+import { ShardModels } from './shard-models.ts';
 import { StageInbox } from './stage-inbox.ts';
 import { ask, greet, join, type Greeting } from './session.ts';
 import { judgeTask } from './task-policy.ts';
@@ -124,6 +125,12 @@ export interface ParticipantSummary {
   readonly epsilonSpent: number;
 }
 
+/** What a round's work needs, and takes long to get. */
+interface Warm {
+  readonly transferSet: Examples;
+  readonly shardModels: ShardModels | undefined;
+}
+
 /** Everything about the task that stays the same over connections. */
 interface Assignment extends TaskContext {
   readonly workspace: Workspace;
@@ -133,8 +140,8 @@ interface Assignment extends TaskContext {
   readonly training: LocalTraining;
   readonly student: Student;
   readonly localOnly: Student | undefined;
-  /** Resolves when the transfer set is here and the student is pretrained. */
-  readonly warm: Promise<{ readonly transferSet: Examples }>;
+  /** Resolves when the transfer set is here and the student is pretrained, and the models of shards are trained where the task has some. */
+  readonly warm: Promise<Warm>;
 }
 
 /** A round's work that is under way. */
@@ -311,10 +318,21 @@ export class Participant {
     return this.#assignment;
   }
 
-  async #warmUp(assignment: Omit<Assignment, 'warm'>): Promise<{ readonly transferSet: Examples }> {
+  async #warmUp(assignment: Omit<Assignment, 'warm'>): Promise<Warm> {
     const { signal } = this.#lifetime;
-    const [transferSet] = await Promise.all([this.#fetchTransferSet(assignment, signal), this.#pretrain(assignment, signal)]);
-    return { transferSet };
+    const [transferSet, shardModels] = await Promise.all([this.#fetchTransferSet(assignment, signal), this.#pretrain(assignment, signal).then(() => this.#trainShards(assignment, signal))]);
+    return { transferSet, shardModels };
+  }
+
+  /** Once for the whole task: the models that predict in the student's place. */
+  async #trainShards({ task, taskDigest, workspace: { store, privateDataset } }: Omit<Assignment, 'warm'>, signal: AbortSignal): Promise<ShardModels | undefined> {
+    const settings = task.privacy.sampleAndAggregate;
+    if (settings === null) return undefined;
+    const startedAt = this.#deps.clock.now();
+    let trained = 0;
+    const models = await ShardModels.train({ engine: this.#deps.engine, store, task, taskDigest, privateDataset, onTrained: () => trained++ }, signal);
+    if (trained > 0) this.#emit('shards-trained', { shards: settings.shards, trained, epochs: settings.epochs, seconds: this.#secondsSince(startedAt) });
+    return models;
   }
 
   /** From the cache, or from the coordinator into the cache; compared with the signed digest either way. */
@@ -563,8 +581,8 @@ export class Participant {
   async #contribute(assignment: Assignment, announcement: Announcement, signal: AbortSignal): Promise<void> {
     const { round } = announcement.document;
     const startedAt = this.#deps.clock.now();
-    const { transferSet } = await abortable(assignment.warm, signal);
-    const report = await contribute(announcement, this.#workContext(assignment, transferSet), signal);
+    const warmed = await abortable(assignment.warm, signal);
+    const report = await contribute(announcement, this.#workContext(assignment, warmed), signal);
     await assignment.progress.settle(round, 'accepted');
     await this.#reportRound(assignment, round, report, startedAt);
   }
@@ -577,10 +595,10 @@ export class Participant {
     const inbox = new StageInbox(round);
     this.#inbox = inbox;
     this.#start(assignment, round, async (signal) => {
-      const { transferSet } = await abortable(warm, signal);
+      const warmed = await abortable(warm, signal);
       await this.#contributing(assignment, round, signal, (contributed) => {
         const own = { crypto, minHonest: policy.minHonest, lastAdvertised: progress.lastAdvertised, advertise: (advertised: RoundId) => progress.advertise(advertised) };
-        return takePart(announcement, { ...this.#workContext(assignment, transferSet), ...this.#sendContext(assignment, inbox, contributed), ...own }, signal);
+        return takePart(announcement, { ...this.#workContext(assignment, warmed), ...this.#sendContext(assignment, inbox, contributed), ...own }, signal);
       });
     });
   }
@@ -647,7 +665,7 @@ export class Participant {
     if (this.#work !== undefined) this.#work.sending = true;
   }
 
-  #workContext(assignment: Assignment, transferSet: Examples): RoundWorkContext {
+  #workContext(assignment: Assignment, { transferSet, shardModels }: Warm): RoundWorkContext {
     const { task, outbox, student, training } = assignment;
     const { identity, random, clock, ledger } = this.#deps;
     return {
@@ -661,6 +679,7 @@ export class Participant {
       sessions: this.#sessions,
       transferSet,
       student,
+      shardModels,
       training,
       checkPolicy: (announcement) => this.#checkPolicy(assignment, announcement),
       sending: () => this.#onSending(),

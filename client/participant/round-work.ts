@@ -17,6 +17,7 @@ import type { Announcement } from './announcement.ts';
 import { makeContribution } from './contribution.ts';
 import type { Outbox, OutboxEntry } from './outbox.ts';
 import type { SessionSlot } from './session-slot.ts';
+import type { ShardModels } from './shard-models.ts';
 import type { LabelledTransfer, LocalTraining, Student } from './training.ts';
 import { sendEnvelope } from './upload.ts';
 
@@ -31,6 +32,8 @@ export interface RoundWorkContext {
   readonly sessions: SessionSlot;
   readonly transferSet: Examples;
   readonly student: Student;
+  /** What predicts for a task with sample-and-aggregate; else the student does. */
+  readonly shardModels: ShardModels | undefined;
   readonly training: LocalTraining;
   /** Asks the policy, with the ledger as it is now; throws its refusal. */
   checkPolicy(announcement: Announcement): void;
@@ -94,14 +97,16 @@ export async function fetchLabels(
 }
 
 /** Logits on the queried examples, as `contribution.ts` takes them. */
-export async function predict({ query }: Announcement, { student, transferSet }: Pick<RoundWorkContext, 'student' | 'transferSet'>): Promise<readonly Matrix[]> {
-  return [await student.predict(selectExamples(transferSet, query))];
+export async function predict({ document, query }: Announcement, { student, shardModels, transferSet }: Pick<RoundWorkContext, 'student' | 'shardModels' | 'transferSet'>, signal: AbortSignal): Promise<readonly Matrix[]> {
+  const examples = selectExamples(transferSet, query);
+  // The student has learned from all records: with shards nothing of it may leave.
+  return shardModels === undefined ? [await student.predict(examples)] : shardModels.predict(examples, document.release, signal);
 }
 
 /** Predicts, bounds, adds noise, seals, and stores the envelope: the bytes of this round from now on. */
 async function seal(announcement: Announcement, context: RoundWorkContext, signal: AbortSignal): Promise<OutboxEntry> {
   const { document, transcript } = announcement;
-  const predictions = await predict(announcement, context);
+  const predictions = await predict(announcement, context, signal);
   signal.throwIfAborted();
   const { contribution, envelope } = makeContribution({ document, transcript, predictions, identity: context.identity, random: context.random });
   return context.outbox.put({ round: document.round, stage: 'contribution', transcript, contribution, parameters: document.release, envelope });

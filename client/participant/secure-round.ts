@@ -51,7 +51,7 @@ export async function takePart(announcement: Announcement, context: SecureWorkCo
   const { round } = document;
   const { inbox, identity, random, crypto, minHonest, lastAdvertised } = context;
   const trained = await train(announcement, context, signal);
-  const predictions = await predict(announcement, context);
+  const predictions = await predict(announcement, context, signal);
   signal.throwIfAborted();
 
   const exchange = new SecureRound(secureContextOf(document, transcript), { minHonest, lastRound: lastAdvertised }, { identity, random, crypto });

@@ -7,7 +7,7 @@ import type { PrivacyLedger } from '../../shared/ports/privacy-ledger.ts';
 import { decide, refusalError, type ClientPolicy } from '../../shared/privacy/client-policy.ts';
 import { chargedRelease, spent } from '../../shared/privacy/ledger.ts';
 import { planRelease, type ReleaseParameters } from '../../shared/privacy/release.ts';
-import type { TaskDocument } from '../../shared/protocol/messages.ts';
+import type { RoundDocument, TaskDocument } from '../../shared/protocol/messages.ts';
 
 export interface TaskOutlook {
   /** What the ledger will stand at after the planned releases that are left (replace-one, the policy's delta); `undefined` when that cannot be foreseen. */
@@ -32,6 +32,22 @@ export function judgeTask(policy: ClientPolicy, task: TaskDocument, ledger: Priv
   if (left > maxForeseenReleases) return { epsilonAtEnd: undefined };
   const planned = Array.from({ length: left }, () => chargedRelease(parameters));
   return { epsilonAtEnd: spent([...entries, ...planned], 'replaceOne', policy.delta) };
+}
+
+/** Throws `context-mismatch` unless a round's release protects what the task promised to protect: the same unit, shards and honest clients. */
+export function checkReleaseFitsTask({ release, secureAggregation }: Pick<RoundDocument, 'release' | 'secureAggregation'>, { privacy }: TaskDocument): void {
+  const { sampleAndAggregate: settings, secureAggregation: cohort } = privacy;
+  const promised = [settings?.shards, settings?.votes === true, cohort?.minSurvivors, cohort?.maxCorrupt];
+  const announced = [release.shards, release.votes === true, secureAggregation?.minSurvivors, secureAggregation?.maxCorrupt];
+  const position = promised.findIndex((value, i) => value !== announced[i]);
+  if (position < 0) return;
+  const field = ['release.shards', 'release.votes', 'secureAggregation.minSurvivors', 'secureAggregation.maxCorrupt'][position]!;
+  throw new FederationError('context-mismatch', `The announcement does not protect what its task promises: ${field} expected ${promised[position] ?? 'nothing'}, got ${announced[position] ?? 'nothing'}.`, {
+    field,
+    expected: String(promised[position] ?? 'nothing'),
+    got: String(announced[position] ?? 'nothing'),
+    next: 'The coordinator contradicts the task that it signed; ask its operator.',
+  });
 }
 
 /**
