@@ -1,8 +1,8 @@
 /** From opened frames to the consensus: what a contribution must look like, and how contributions are combined. */
 import type { TaskConfig } from '../../shared/config/task-config.ts';
-import { aggregate, type Consensus } from '../../shared/distillation/aggregation.ts';
+import { aggregate, consensusFromSum, type Consensus } from '../../shared/distillation/aggregation.ts';
 import { FederationError } from '../../shared/errors.ts';
-import { largestInteger, type ReleaseParameters } from '../../shared/privacy/release.ts';
+import { contributionStep, largestInteger, type ReleaseParameters } from '../../shared/privacy/release.ts';
 import { assertContribution, decodeFrame, type FloatEncoding } from '../../shared/protocol/matrix-frame.ts';
 import type { Matrix } from '../../shared/types/matrix.ts';
 
@@ -27,7 +27,7 @@ export function readContribution(bytes: Uint8Array, { release, encoding }: Contr
   if (release.mechanism !== 'none') {
     assertContribution(frame, 'grid', rows, columns);
     assertPlausible(frame.values, largestInteger(release));
-    return { rows, columns, values: Float32Array.from(frame.values, (integer) => integer * release.gridStep) };
+    return { rows, columns, values: Float32Array.from(frame.values, (integer) => integer * contributionStep(release)) };
   }
   assertContribution(frame, outputKind, rows, columns);
   if (frame.dtype !== encoding) throw new FederationError('shape-mismatch', 'The contribution has another dtype than announced.', { field: 'dtype', expected: encoding, got: frame.dtype });
@@ -66,4 +66,11 @@ function assertLogits({ values }: Matrix): void {
 export function combineContributions(frames: readonly Uint8Array[], shape: ContributionShape, aggregation: TaskConfig['aggregation']): Consensus {
   const contributions = frames.map((frame) => readContribution(frame, shape));
   return aggregate(contributions, { aggregator: aggregation.aggregator, eraTemperature: aggregation.eraTemperature, noised: shape.release.mechanism !== 'none' });
+}
+
+/** The consensus of a sum of `survivors` integer matrices. Truncated to the grid, rows of probabilities do not sum to 1 even without noise: they are projected in any case. */
+export function consensusOfSum(sum: Int32Array, survivors: number, { release }: ContributionShape, { aggregator, eraTemperature }: TaskConfig['aggregation']): Consensus {
+  const { rows, columns } = release;
+  const step = contributionStep(release);
+  return consensusFromSum({ rows, columns, sum: Float64Array.from(sum, (integer) => integer * step) }, survivors, { aggregator, eraTemperature, noised: true });
 }

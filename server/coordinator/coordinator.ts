@@ -6,39 +6,45 @@
  * the same round. It never holds private data, weights, losses or example counts of clients, and publishes nothing below the quorum.
  */
 import { digestOf } from '../../shared/crypto/digest.ts';
+import type { CryptoProvider } from '../../shared/crypto/provider.ts';
 import type { IdentityKeys } from '../../shared/crypto/signature.ts';
 import type { TaskConfig } from '../../shared/config/task-config.ts';
 import { deriveSeed, SeededGenerator } from '../../shared/datasets/seeded-generator.ts';
-import { contributionKind } from '../../shared/distillation/aggregation.ts';
+import { contributionKind, type Consensus } from '../../shared/distillation/aggregation.ts';
 import { FederationError, problemCodes, unreachable, type ProblemCode } from '../../shared/errors.ts';
+import { nodeCrypto } from '../../shared/node/node-crypto.ts';
 import type { Clock, Timer } from '../../shared/ports/clock.ts';
 import type { DurableStore } from '../../shared/ports/durable-store.ts';
 import type { EventSink } from '../../shared/ports/event-sink.ts';
 import type { Logger } from '../../shared/ports/logger.ts';
 import type { RandomSource } from '../../shared/ports/random-source.ts';
 import type { ClientConnection, CoordinatorEndpoint } from '../../shared/ports/transport.ts';
-import { planRelease, type ReleaseParameters } from '../../shared/privacy/release.ts';
+import { checkSumFits, planRelease, type ReleaseParameters } from '../../shared/privacy/release.ts';
 import type { Json } from '../../shared/protocol/canonical-json.ts';
 import { openEnvelope, verifyEnvelope, type EnvelopeContext } from '../../shared/protocol/envelope.ts';
 import { fingerprint } from '../../shared/protocol/identity.ts';
 import { decodeIndices, encodeIndices } from '../../shared/protocol/indices.ts';
 import { encodeExamples, encodePredictions, frameBytes } from '../../shared/protocol/matrix-frame.ts';
-import { clientEventSchemas, type Ack, type ClientAckWire, type ClientEvent, type ClientMessage, type CoordinatorEvent, type FinishReason, type SoftLabelsRef } from '../../shared/protocol/messages.ts';
+import { clientEventSchemas, type Ack, type ClientAckWire, type ClientEvent, type ClientMessage, type CoordinatorEvent, type FinishReason, type SecureStageName, type SoftLabelsRef, type StageName } from '../../shared/protocol/messages.ts';
 import { envelopeBytes } from '../../shared/protocol/envelope.ts';
+import { secureContextOf } from '../../shared/protocol/secure-round.ts';
 import { toProblem } from '../../shared/protocol/problems.ts';
 import { documentHash, malformedMessage, signDocument, type SignedDocument } from '../../shared/protocol/signed-document.ts';
 import { protocolVersion } from '../../shared/protocol/version.ts';
-import { roundPolicyOf, type RoundPolicy } from '../../shared/rounds/policy.ts';
-import { initialState, type Contribution, type FederationState, type RoundEffect, type RoundEvent } from '../../shared/rounds/state.ts';
+import { largestCohort, roundPolicyOf, type RoundPolicy } from '../../shared/rounds/policy.ts';
+import { initialState, type ClosedStage, type Contribution, type FederationState, type RoundEffect, type RoundEvent } from '../../shared/rounds/state.ts';
 import { connectedClients, judgeContribution, nextRoundFor, pendingForClient, transition } from '../../shared/rounds/transition.ts';
+import { checkCohort, checkParameters } from '../../shared/secure-aggregation/parameters.ts';
+import { graphShape, MAX_COHORT } from '../../shared/secure-aggregation/share-graph.ts';
 import { toBase64, utf8 } from '../../shared/types/bytes.ts';
 import type { ClientId, Digest, Instant, RoundId } from '../../shared/types/ids.ts';
 import type { Examples } from '../../shared/types/matrix.ts';
-import { combineContributions, readContribution, type ContributionShape } from './contributions.ts';
+import { combineContributions, consensusOfSum, readContribution, type ContributionShape } from './contributions.ts';
 import { RoundFiles, type Announcement } from './round-files.ts';
+import { SecureAggregation } from './secure-aggregation.ts';
 import { Sessions, type Admission, type Session } from './sessions.ts';
 import type { SoftLabels, Teacher } from './teacher.ts';
-import { Uploads, type CompleteUpload } from './uploads.ts';
+import { exactly, isAmong, Uploads, type ByteLengths, type CompleteUpload } from './uploads.ts';
 
 export interface CoordinatorDeps {
   readonly config: TaskConfig;
@@ -49,6 +55,8 @@ export interface CoordinatorDeps {
   readonly store: DurableStore;
   readonly clock: Clock;
   readonly random: RandomSource;
+  /** For rounds of secure aggregation; default: node:crypto. */
+  readonly crypto?: CryptoProvider;
   readonly logger: Logger;
   readonly events: EventSink;
   /** Most clients at once; default 10,000. */
@@ -69,6 +77,8 @@ export interface CoordinatorStatus {
   readonly ready: boolean;
 }
 
+type OpenStage = Extract<RoundEffect, { type: 'open-stage' }>;
+type Aggregate = Extract<RoundEffect, { type: 'aggregate' }>;
 type CloseRound = Extract<RoundEffect, { type: 'close-round' }>;
 
 const journal = 'journal';
@@ -101,6 +111,8 @@ export class Coordinator implements CoordinatorEndpoint {
   #state: FederationState;
   #queue: Promise<unknown> = Promise.resolve();
   #announcement: Announcement | undefined;
+  /** Of the round in progress. */
+  #secureAggregation: SecureAggregation | undefined;
   #openedAt: number;
   #problemEvents = 0;
   #running = false;
@@ -300,6 +312,8 @@ export class Coordinator implements CoordinatorEndpoint {
     this.#expectedBack.delete(client);
     const { current } = this.#state;
     const isAsked = pendingForClient(current, client);
+    // After the answer: the client knows then which round it is in.
+    if (isAsked && current.phase === 'collecting' && current.stage !== this.#policy.stages[0]) this.#deps.clock.schedule(0, () => this.#inBackground(this.#askAgain(client)));
     const finished = current.phase === 'finished' ? await this.#files.finished() : undefined;
     if (current.phase === 'gathering') {
       const needed = this.#state.nextRound === 1 ? this.#policy.minClients : this.#policy.quorum;
@@ -314,10 +328,11 @@ export class Coordinator implements CoordinatorEndpoint {
     };
   }
 
-  #onUploadBegin(session: Session, message: ClientMessage<'upload-begin'>): ClientAckWire<'upload-begin'> {
+  async #onUploadBegin(session: Session, message: ClientMessage<'upload-begin'>): Promise<ClientAckWire<'upload-begin'>> {
     const { verdict } = judgeContribution(this.#state, { client: session.client, ...message });
     if (verdict === 'duplicate') return { accepted: true, duplicate: true };
-    return this.#uploads.begin(session.client, message, envelopeBytes(this.#frameLength()));
+    const { least, most, step } = await this.#frameLengths(message.stage, session.client);
+    return this.#uploads.begin(session.client, message, { least: envelopeBytes(least), most: envelopeBytes(most), step });
   }
 
   async #onUploadEnd(session: Session, message: ClientMessage<'upload-end'>): Promise<ClientAckWire<'upload-end'>> {
@@ -340,22 +355,37 @@ export class Coordinator implements CoordinatorEndpoint {
     // Judged twice: here before the costly checks, and again in the queue, where the state cannot change in between.
     if (judgeContribution(this.#state, { client, round, stage, digest }).verdict === 'duplicate') return true;
     const context = this.#envelopeContext(round, stage);
-    verifyEnvelope(envelope, context, publicKey, this.#frameLength());
+    const closed = this.#closedStages();
+    const lengths = await this.#frameLengths(stage, client);
+    const frameLength = envelope.length - envelopeBytes(0);
+    verifyEnvelope(envelope, context, publicKey, isAmong(lengths, frameLength) ? frameLength : lengths.least);
     const keys = await this.#files.boxKeys(round);
     if (keys === undefined) throw roundIsClosed(round);
-    readContribution(openEnvelope(envelope, context, publicKey, keys.secretKey), this.#shape());
+    const frame = openEnvelope(envelope, context, publicKey, keys.secretKey);
+    const secure = this.#secureRound();
+    if (secure === undefined) readContribution(frame, this.#shape());
+    else await secure.accept(stage as SecureStageName, frame, publicKey, closed);
     return this.#exclusive(async () => {
       if (judgeContribution(this.#state, { client, round, stage, digest }).verdict === 'duplicate') return true;
-      await this.#files.putContribution(round, client, envelope);
+      const { current } = this.#state;
+      if (stage === 'advertiseKeys' && current.phase === 'collecting') await secure?.claimKeys(frame, client, current.received);
+      await this.#files.putContribution(round, stage, client, envelope);
       await this.#apply({ type: 'contribution-stored', client, round, stage, digest, at: this.#now() });
-      this.#emit('contribution', { round, client, bytes: envelope.length, contributions: this.#contributionCount() });
+      this.#emit('contribution', { round, stage, client, bytes: envelope.length, contributions: this.#countIn(stage) });
       return false;
     });
   }
 
-  #contributionCount(): number {
+  /** Messages that a stage of the round in progress has, when the last of them may have closed it. */
+  #countIn(stage: StageName): number {
     const { current } = this.#state;
-    return current.phase === 'collecting' ? current.received.length : current.phase === 'aggregating' ? current.survivors.length : 0;
+    if (current.phase === 'collecting' && current.stage === stage) return current.received.length;
+    return this.#closedStages().find((closed) => closed.stage === stage)?.received.length ?? 0;
+  }
+
+  #closedStages(): readonly ClosedStage[] {
+    const { current } = this.#state;
+    return current.phase === 'collecting' || current.phase === 'aggregating' ? current.closed : [];
   }
 
   async #decline(client: ClientId, round: RoundId, code: string): Promise<void> {
@@ -423,9 +453,10 @@ export class Coordinator implements CoordinatorEndpoint {
         for (const client of effect.clients) this.#inBackground(this.#announce(client, effect.round));
         break;
       case 'open-stage':
-        break; // fdp/1 has one stage; secure aggregation publishes the next stage's messages here
+        this.#inBackground(this.#reporting(effect.round, () => this.#openStage(effect)));
+        break;
       case 'aggregate':
-        this.#inBackground(this.#reporting(effect.round, () => this.#aggregate(effect.round, effect.survivors)));
+        this.#inBackground(this.#reporting(effect.round, () => this.#aggregate(effect)));
         break;
       case 'close-round':
         this.#inBackground(this.#closeRound(effect));
@@ -453,9 +484,9 @@ export class Coordinator implements CoordinatorEndpoint {
     this.#timers.clear();
   }
 
-  /** Runs an effect's work; what goes wrong fails the round, not the process. */
-  async #reporting(round: RoundId, work: () => Promise<RoundEvent>): Promise<void> {
-    let event: RoundEvent;
+  /** Runs an effect's work and reports what it says, if anything; what goes wrong fails the round, not the process. */
+  async #reporting(round: RoundId, work: () => Promise<RoundEvent | undefined>): Promise<void> {
+    let event: RoundEvent | undefined;
     try {
       event = await work();
     } catch (error) {
@@ -468,13 +499,14 @@ export class Coordinator implements CoordinatorEndpoint {
       }
       event = { type: 'round-failed', round, code, at: this.#now() };
     }
-    if (!this.#closed) await this.#dispatch(event);
+    if (!this.#closed && event !== undefined) await this.#dispatch(event);
   }
 
   async #openRound(round: RoundId, cohort: readonly ClientId[], previous: Digest | null): Promise<RoundEvent> {
     const { config, identity, random, transferSet } = this.#deps;
     let announcement = await this.#files.announcement(round);
     if (announcement === undefined) {
+      this.#checkSecureCohort(round, cohort.length);
       const query = sampleTransferBatch(transferSet.count, this.#release.rows, deriveSeed(config.seed, 'transfer-batch', round));
       const labels = await this.#deps.teacher.labels(query);
       const keys = await this.#files.makeBoxKeys(round, random);
@@ -496,6 +528,7 @@ export class Coordinator implements CoordinatorEndpoint {
           cohort: { size: cohort.length, quorum: this.#policy.quorum },
           releases: this.#policy.maxReleases ?? this.#policy.rounds,
           deadlineMs: this.#policy.stageDeadlineMs,
+          ...this.#secureMembers(),
         },
         identity,
       );
@@ -513,12 +546,35 @@ export class Coordinator implements CoordinatorEndpoint {
     return { digest: digestOf(frame), kind: labels.kind, ...encodeIndices(labels.indices) };
   }
 
-  async #announce(client: ClientId, round: RoundId): Promise<void> {
-    const session = this.#sessions.forClient(client);
+  /** Fails a round that could only fail later, after its clients have trained: one that no graph is safe for, or whose sum would wrap. */
+  #checkSecureCohort(round: RoundId, clients: number): void {
+    const { secureAggregation } = this.#secureMembers();
+    if (secureAggregation === undefined) return;
+    const dimension = this.#release.rows * this.#release.columns;
+    const parameters = { dimension, minCohort: secureAggregation.minCohort, minSurvivors: secureAggregation.minSurvivors, maxCorrupt: secureAggregation.maxCorrupt };
+    checkParameters({ round, manifestHash: new Uint8Array(32), parameters });
+    checkCohort(clients, parameters);
+    graphShape({ clients, ...parameters });
+    checkSumFits(this.#release, clients);
+  }
+
+  /** The member of an announcement that only a round of secure aggregation has. */
+  #secureMembers(): { readonly secureAggregation?: { readonly minCohort: number; readonly minSurvivors: number; readonly maxCorrupt: number; readonly stageDeadlineMs: number } } {
+    const { secureAggregation, quorum } = this.#policy;
+    return secureAggregation === undefined ? {} : { secureAggregation: { minCohort: quorum, minSurvivors: quorum, ...secureAggregation } };
+  }
+
+  #announce(client: ClientId, round: RoundId): Promise<void> {
     const announcement = this.#announcement;
-    if (session === undefined || announcement?.document.round !== round) return; // it gets the announcement when it joins again
+    return announcement?.document.round === round ? this.#ask(client, round, 'round', announcement.signed) : Promise.resolve();
+  }
+
+  /** Asks a client for a message; one that is not here is asked when it joins again. A refusal is a `decline`. */
+  async #ask(client: ClientId, round: RoundId, event: 'round' | 'stage', payload: object): Promise<void> {
+    const session = this.#sessions.forClient(client);
+    if (session === undefined) return;
     try {
-      await session.connection.send('round', announcement.signed);
+      await session.connection.send(event, payload);
     } catch (error) {
       if (!(error instanceof FederationError)) throw error;
       if (error.code === 'disconnected') return;
@@ -527,19 +583,55 @@ export class Coordinator implements CoordinatorEndpoint {
     }
   }
 
-  async #aggregate(round: RoundId, survivors: readonly Contribution[]): Promise<RoundEvent> {
-    const { config, store, teacher, transferSet } = this.#deps;
-    const announcement = this.#announcement?.document.round === round ? this.#announcement : await this.#files.announcement(round);
-    if (announcement === undefined) throw new FederationError('state-mismatch', `The announcement of round ${round} is gone.`, { field: 'announcement' });
+  async #openStage({ round, stage, clients, closed }: OpenStage): Promise<undefined> {
+    const secure = this.#secureRound();
+    if (secure === undefined) return;
+    const messageFor = await secure.messagesFor(stage as SecureStageName, closed);
+    const { current } = this.#state;
+    if (current.phase !== 'collecting' || current.round !== round || current.stage !== stage) return; // it took longer than the stage waits
+    this.#emit('stage-opened', { round, stage, clients: clients.length, needed: current.quorum });
+    for (const client of clients) if (pendingForClient(current, client)) this.#inBackground(this.#ask(client, round, 'stage', { round, stage, data: messageFor(client) }));
+  }
+
+  /** A client that is back while a later stage waits for it gets what opened the stage: it may have missed it. */
+  async #askAgain(client: ClientId): Promise<void> {
+    const { current } = this.#state;
+    if (this.#closed || current.phase !== 'collecting' || !pendingForClient(current, client)) return;
+    const { round, stage, closed } = current;
+    const messageFor = await this.#secureRound()?.messagesFor(stage as SecureStageName, closed);
+    if (messageFor !== undefined) await this.#ask(client, round, 'stage', { round, stage, data: messageFor(client) });
+  }
+
+  /** The secure aggregation of the round in progress; `undefined` in other trust modes. */
+  #secureRound(): SecureAggregation | undefined {
+    const announcement = this.#announcement;
+    if (this.#policy.secureAggregation === undefined || announcement === undefined) return undefined;
+    const { round } = announcement.document;
+    if (this.#secureAggregation?.round !== round) {
+      this.#secureAggregation = new SecureAggregation({
+        context: secureContextOf(announcement.document, announcement.transcript),
+        crypto: this.#deps.crypto ?? nodeCrypto,
+        readFrame: (stage, contribution) => this.#readFrame(announcement, stage, contribution),
+      });
+    }
+    return this.#secureAggregation;
+  }
+
+  /** The frame in a stored envelope. */
+  async #readFrame(announcement: Announcement, stage: StageName, contribution: Contribution): Promise<Uint8Array> {
+    const { round } = announcement.document;
     const keys = await this.#files.boxKeys(round);
     if (keys === undefined) throw new FederationError('state-mismatch', `The box keys of round ${round} are gone.`, { field: 'box-secret' });
-    const frames: Uint8Array[] = [];
-    for (const { client, digest } of survivors) {
-      const envelope = await this.#files.contribution(round, client);
-      if (digestOf(envelope) !== digest) throw new FederationError('state-mismatch', `A stored contribution to round ${round} was changed on disk.`, { field: 'contributions' });
-      frames.push(openEnvelope(envelope, this.#envelopeContext(round, 'contribution', announcement), envelope.subarray(12, 44), keys.secretKey));
-    }
-    const consensus = combineContributions(frames, this.#shape(), config.aggregation);
+    const envelope = await this.#files.contribution(round, stage, contribution);
+    return openEnvelope(envelope, this.#envelopeContext(round, stage, announcement), envelope.subarray(12, 44), keys.secretKey);
+  }
+
+  async #aggregate({ round, survivors, closed }: Aggregate): Promise<RoundEvent> {
+    const { store, teacher, transferSet } = this.#deps;
+    const announcement = this.#announcement?.document.round === round ? this.#announcement : await this.#files.announcement(round);
+    if (announcement === undefined) throw new FederationError('state-mismatch', `The announcement of round ${round} is gone.`, { field: 'announcement' });
+    const secure = this.#secureRound();
+    const consensus = secure === undefined ? await this.#combine(announcement, survivors) : await this.#unmask(secure, round, closed);
     const query = decodeIndices(announcement.document.query, transferSet.count, 'query');
     const quality = await teacher.learn(round, query, consensus);
     if (!this.#measuredRounds.has(round)) {
@@ -550,9 +642,26 @@ export class Coordinator implements CoordinatorEndpoint {
     return { type: 'round-aggregated', round, accuracy: quality.accuracy, at: this.#now() };
   }
 
+  async #combine(announcement: Announcement, survivors: readonly Contribution[]): Promise<Consensus> {
+    const frames: Uint8Array[] = [];
+    for (const contribution of survivors) frames.push(await this.#readFrame(announcement, 'contribution', contribution));
+    return combineContributions(frames, this.#shape(), this.#deps.config.aggregation);
+  }
+
+  async #unmask(secure: SecureAggregation, round: RoundId, closed: readonly ClosedStage[]): Promise<Consensus> {
+    const { sum, survivors, suspects } = await secure.sum(closed);
+    if (suspects.length > 0) {
+      const clients = await Promise.all(suspects.map((index) => secure.clientAt(index, closed)));
+      this.#deps.logger.warn({ round, clients }, 'shares of these clients, or of those who dealt them, did not fit');
+      this.#emit('share-suspects', { round, clients });
+    }
+    return consensusOfSum(sum, survivors.length, this.#shape(), this.#deps.config.aggregation);
+  }
+
   async #closeRound(effect: CloseRound): Promise<void> {
-    const { round, outcome, code, contributions, cohort } = effect;
-    this.#emit(outcome === 'released' ? 'round-released' : 'round-aborted', { round, contributions, cohort: cohort.length, ...(code === null ? {} : { code }) });
+    const { round, outcome, code, contributions, cohort, ended } = effect;
+    this.#emit(outcome === 'released' ? 'round-released' : 'round-aborted', { round, contributions, cohort: cohort.length, ...(code === null ? {} : { code }), ...(ended === undefined ? {} : { stage: ended.stage, needed: ended.quorum }) });
+    if (this.#secureAggregation?.round === round) this.#secureAggregation = undefined;
     this.#uploads.dropRoundsBefore((round + 1) as RoundId);
     this.#problemEvents = 0;
     this.#unerased.set(round, cohort);
@@ -568,7 +677,7 @@ export class Coordinator implements CoordinatorEndpoint {
   async #eraseClosedRounds(): Promise<void> {
     for (const [round, cohort] of this.#unerased) {
       try {
-        await this.#files.erase(round, cohort);
+        await this.#files.erase(round, this.#policy.stages, cohort);
         this.#unerased.delete(round);
       } catch (error) {
         this.#deps.logger.error({ err: error, round }, 'the keys of a closed round could not be erased; this is tried again');
@@ -629,8 +738,12 @@ export class Coordinator implements CoordinatorEndpoint {
     return { release: this.#release, encoding: config.aggregation.encoding };
   }
 
-  #frameLength(): number {
-    return frameBytes(this.#release.mechanism === 'none' ? this.#deps.config.aggregation.encoding : 'int32', [this.#release.rows, this.#release.columns]);
+  /** What a client's message of the open stage may have before it is sealed. */
+  async #frameLengths(stage: StageName, client: ClientId): Promise<ByteLengths> {
+    const closed = this.#closedStages();
+    const secure = this.#secureRound();
+    if (secure !== undefined) return secure.frameLengths(stage as SecureStageName, client, closed);
+    return exactly(frameBytes(this.#release.mechanism === 'none' ? this.#deps.config.aggregation.encoding : 'int32', [this.#release.rows, this.#release.columns]));
   }
 
   #envelopeContext(round: RoundId, stage: EnvelopeContext['stage'], announcement = this.#announcement): EnvelopeContext {
@@ -679,6 +792,7 @@ function sampleTransferBatch(available: number, size: number, seed: number): Uin
 /** The release of every round of a task. Throws `config-invalid` when no noise meets the budget. */
 export function planTaskRelease(config: TaskConfig, transferExamples: number): ReleaseParameters {
   const { privacy, schedule, aggregation, data } = config;
+  const { sampleAndAggregate } = privacy;
   return planRelease({
     mechanism: privacy.mechanism,
     outputKind: contributionKind(aggregation.aggregator),
@@ -689,6 +803,9 @@ export function planTaskRelease(config: TaskConfig, transferExamples: number): R
     epsilon: privacy.epsilon,
     delta: privacy.delta,
     releases: schedule.rounds,
+    ...(sampleAndAggregate === undefined ? {} : { shards: sampleAndAggregate.shards, votes: sampleAndAggregate.votes }),
+    // The most clients that a sum can have: whoever comes, it does not wrap.
+    ...(privacy.trustMode === 'secure-aggregation' ? { shares: schedule.quorum - privacy.secureAggregation.maxCorrupt, clients: largestCohort(roundPolicyOf(config), MAX_COHORT) } : {}),
   });
 }
 
@@ -705,7 +822,16 @@ function taskDocumentOf(config: TaskConfig, coordinator: string, transferSet: { 
     transferSet,
     student: { ...student, optimizer: { ...student.optimizer } },
     distillation: { ...distillation },
-    privacy: { trustMode: privacy.trustMode, mechanism: privacy.mechanism, unit: privacy.unit, epsilon: privacy.epsilon ?? null, delta: privacy.delta, releases: schedule.rounds },
+    privacy: {
+      trustMode: privacy.trustMode,
+      mechanism: privacy.mechanism,
+      unit: privacy.unit,
+      epsilon: privacy.epsilon ?? null,
+      delta: privacy.delta,
+      releases: schedule.rounds,
+      ...(privacy.trustMode === 'secure-aggregation' ? { secureAggregation: { minSurvivors: schedule.quorum, maxCorrupt: privacy.secureAggregation.maxCorrupt } } : {}),
+      ...(privacy.sampleAndAggregate === undefined ? {} : { sampleAndAggregate: { ...privacy.sampleAndAggregate } }),
+    },
     schedule: { rounds: schedule.rounds, minClients: schedule.minClients, quorum: schedule.quorum, roundDeadlineMs: schedule.roundDeadlineSeconds * 1000 },
     admission: config.admission.mode,
   };

@@ -1,10 +1,12 @@
 /** What the coordinator keeps of each round, by name in its store, and what it erases when the round is over. */
+import { digestOf } from '../../shared/crypto/digest.ts';
 import { boxKeysFromSecret, generateBoxKeys, type BoxKeys } from '../../shared/crypto/sealed-box.ts';
 import { FederationError } from '../../shared/errors.ts';
 import type { DurableStore } from '../../shared/ports/durable-store.ts';
 import type { RandomSource } from '../../shared/ports/random-source.ts';
-import { FinishedDocumentSchema, RoundDocumentSchema, type FinishedDocument, type RoundDocument } from '../../shared/protocol/messages.ts';
+import { FinishedDocumentSchema, RoundDocumentSchema, stageCodes, type FinishedDocument, type RoundDocument, type StageName } from '../../shared/protocol/messages.ts';
 import { openDocument, SignedDocumentSchema, type SignedDocument } from '../../shared/protocol/signed-document.ts';
+import type { Contribution } from '../../shared/rounds/state.ts';
 import { fromUtf8, utf8 } from '../../shared/types/bytes.ts';
 import type { ClientId, Digest, RoundId } from '../../shared/types/ids.ts';
 
@@ -16,6 +18,8 @@ export interface Announcement {
 }
 
 const folder = (round: RoundId) => `rounds/${round}`;
+/** By code: the names of stages have capitals, and those of blobs none. */
+const stageFolder = (round: RoundId, stage: StageName) => `${folder(round)}/${stage === 'contribution' ? 'contributions' : `stage-${stageCodes[stage]}`}`;
 
 export class RoundFiles {
   readonly #store: DurableStore;
@@ -71,20 +75,23 @@ export class RoundFiles {
     return stored === undefined ? undefined : boxKeysFromSecret(stored);
   }
 
-  putContribution(round: RoundId, client: ClientId, envelope: Uint8Array): Promise<void> {
-    return this.#store.putBlob(`${folder(round)}/contributions/${client}`, envelope);
+  /** A client's sealed message of one stage. */
+  putContribution(round: RoundId, stage: StageName, client: ClientId, envelope: Uint8Array): Promise<void> {
+    return this.#store.putBlob(`${stageFolder(round, stage)}/${client}`, envelope);
   }
 
-  async contribution(round: RoundId, client: ClientId): Promise<Uint8Array> {
-    const envelope = await this.#store.getBlob(`${folder(round)}/contributions/${client}`);
+  /** The message that the journal counts; throws `state-mismatch` when it is gone or changed. */
+  async contribution(round: RoundId, stage: StageName, { client, digest }: Contribution): Promise<Uint8Array> {
+    const envelope = await this.#store.getBlob(`${stageFolder(round, stage)}/${client}`);
     if (envelope === undefined) throw new FederationError('state-mismatch', `The journal counts a contribution to round ${round} whose file is gone.`, { field: 'contributions', next: 'Restore the run folder, or start a new run.' });
+    if (digestOf(envelope) !== digest) throw new FederationError('state-mismatch', `A stored contribution to round ${round} was changed on disk.`, { field: 'contributions' });
     return envelope;
   }
 
   /** Erases what would open or hold individual contributions of a round that is over. */
-  async erase(round: RoundId, clients: readonly ClientId[]): Promise<void> {
+  async erase(round: RoundId, stages: readonly StageName[], clients: readonly ClientId[]): Promise<void> {
     await this.#store.deleteBlob(`${folder(round)}/box-secret`);
-    for (const client of clients) await this.#store.deleteBlob(`${folder(round)}/contributions/${client}`);
+    for (const stage of stages) for (const client of clients) await this.#store.deleteBlob(`${stageFolder(round, stage)}/${client}`);
   }
 
   async #document(name: string): Promise<SignedDocument | undefined> {

@@ -21,6 +21,21 @@ interface Upload {
   ending: number;
 }
 
+/** Lengths that a message may have, in bytes: `least`, and multiples of `step` more, up to `most`. Known before its first byte came. */
+export interface ByteLengths {
+  readonly least: number;
+  readonly most: number;
+  readonly step: number;
+}
+
+export function exactly(bytes: number): ByteLengths {
+  return { least: bytes, most: bytes, step: 1 };
+}
+
+export function isAmong({ least, most, step }: ByteLengths, bytes: number): boolean {
+  return bytes >= least && bytes <= most && (bytes - least) % step === 0;
+}
+
 /** A whole envelope with the digest that was announced for it. */
 export interface CompleteUpload {
   readonly id: string;
@@ -41,10 +56,14 @@ export class Uploads {
     this.#maxTotalBytes = maxTotalBytes;
   }
 
-  /** Starts an upload, or finds the one to go on with. `expectedBytes` is what this round's envelopes have. */
-  begin(client: ClientId, request: { readonly round: RoundId; readonly stage: StageName; readonly bytes: number; readonly digest: Digest }, expectedBytes: number): { readonly upload: string; readonly offset: number } {
-    if (request.bytes !== expectedBytes) {
-      throw new FederationError('shape-mismatch', `An envelope of round ${request.round} has ${expectedBytes} bytes.`, { field: 'bytes', expected: String(expectedBytes), got: String(request.bytes), next: 'Predict exactly the queried examples.' });
+  /** Starts an upload, or finds the one to go on with. `lengths`: what envelopes of this stage may have. */
+  begin(client: ClientId, request: { readonly round: RoundId; readonly stage: StageName; readonly bytes: number; readonly digest: Digest }, lengths: ByteLengths): { readonly upload: string; readonly offset: number } {
+    const { bytes } = request;
+    if (!isAmong(lengths, bytes)) {
+      const { least, most, step } = lengths;
+      const expected = least === most ? String(least) : `${least} to ${most} in steps of ${step}`;
+      const next = request.stage === 'contribution' ? 'Predict exactly the queried examples.' : 'Send what docs/secure-aggregation.md asks for in this stage.';
+      throw new FederationError('shape-mismatch', `An envelope of ${request.stage} in round ${request.round} has ${expected} bytes.`, { field: 'bytes', expected, got: String(bytes), next });
     }
     const existing = this.#byClient.get(client);
     if (existing?.digest === request.digest && existing.round === request.round && existing.stage === request.stage) return { upload: existing.id, offset: existing.received };
@@ -52,12 +71,12 @@ export class Uploads {
       throw new FederationError('capacity-exceeded', 'Another upload of this client is being stored.', { next: 'Wait for the answer to upload-end.' });
     }
     this.drop(client);
-    if (this.#totalBytes + expectedBytes > this.#maxTotalBytes) {
+    if (this.#totalBytes + bytes > this.#maxTotalBytes) {
       throw new FederationError('capacity-exceeded', 'Too many uploads are under way at once.', { next: 'Try again in a few seconds.' });
     }
-    const upload: Upload = { id: toHex(this.#random.bytes(8)), client, round: request.round, stage: request.stage, digest: request.digest, bytes: new Uint8Array(expectedBytes), received: 0, ending: 0 };
+    const upload: Upload = { id: toHex(this.#random.bytes(8)), client, round: request.round, stage: request.stage, digest: request.digest, bytes: new Uint8Array(bytes), received: 0, ending: 0 };
     this.#byClient.set(client, upload);
-    this.#totalBytes += expectedBytes;
+    this.#totalBytes += bytes;
     return { upload: upload.id, offset: 0 };
   }
 

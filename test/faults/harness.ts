@@ -258,7 +258,7 @@ export class RoundHarness {
       case 'future':
         return { round: this.state.nextRound, stage };
       case 'otherStage':
-        return { round: this.round, stage: this.policy.stages.find((other) => other !== stage) ?? ('unmask' as StageName) };
+        return { round: this.round, stage: this.policy.stages.find((other) => other !== stage) ?? 'unmask' };
       default:
         return unreachable(kind);
     }

@@ -12,6 +12,7 @@ import type { DurableStore } from '../../../shared/ports/durable-store.ts';
 import type { RunEvent } from '../../../shared/ports/event-sink.ts';
 import { silentLogger } from '../../../shared/ports/logger.ts';
 import type { ClientConnection, CoordinatorConnection, CoordinatorEndpoint } from '../../../shared/ports/transport.ts';
+import type { RandomSource } from '../../../shared/ports/random-source.ts';
 import { sealEnvelope, type EnvelopeContext } from '../../../shared/protocol/envelope.ts';
 import { clientIdOf, joinTranscript, tokenProof, type SessionNonces } from '../../../shared/protocol/identity.ts';
 import { decodeIndices } from '../../../shared/protocol/indices.ts';
@@ -27,6 +28,7 @@ import {
   type ClientEvent,
   type FinishedDocument,
   type RoundDocument,
+  type StageName,
 } from '../../../shared/protocol/messages.ts';
 import { fromProblem, toProblem } from '../../../shared/protocol/problems.ts';
 import { openDocument, type SignedDocument } from '../../../shared/protocol/signed-document.ts';
@@ -264,7 +266,7 @@ export class ProtocolClient {
   readonly federation: TestFederation;
   readonly identity: IdentityKeys;
   readonly id: ClientId;
-  readonly random: InsecureSeededRandom;
+  readonly random: RandomSource;
   /** Everything the coordinator sent, in order. */
   readonly notices: Notice[] = [];
   /** How an event of the coordinator is answered. */
@@ -377,8 +379,8 @@ export class ProtocolClient {
   }
 
   /** Uploads in chunks of `chunkBytes`; resolves with the last acknowledgement. */
-  async upload(round: number, envelope: Uint8Array, chunkBytes = 200): Promise<unknown> {
-    const begun = (await this.request('upload-begin', beginMessage(round, envelope))) as { upload: string; offset: number; accepted?: boolean };
+  async upload(round: number, envelope: Uint8Array, chunkBytes = 200, stage: StageName = 'contribution'): Promise<unknown> {
+    const begun = (await this.request('upload-begin', beginMessage(round, envelope, stage))) as { upload: string; offset: number; accepted?: boolean };
     if (begun.accepted === true) return begun;
     for (let { offset } = begun; offset < envelope.length; ) {
       const data = envelope.subarray(offset, offset + chunkBytes);
@@ -399,12 +401,12 @@ export class ProtocolClient {
   }
 }
 
-export function beginMessage(round: number, envelope: Uint8Array) {
-  return { round, stage: 'contribution', bytes: envelope.length, digest: digestOf(envelope) };
+export function beginMessage(round: number, envelope: Uint8Array, stage: StageName = 'contribution') {
+  return { round, stage, bytes: envelope.length, digest: digestOf(envelope) };
 }
 
-const mayPass: readonly ProblemCode[] = ['disconnected', 'unreachable', 'deadline-exceeded', 'internal', 'capacity-exceeded', 'upload-unknown', 'disk-full', 'not-authenticated'];
-const roundIsOver: readonly ProblemCode[] = ['round-closed', 'round-unknown', 'not-in-cohort', 'task-finished'];
+export const mayPass: readonly ProblemCode[] = ['disconnected', 'unreachable', 'deadline-exceeded', 'internal', 'capacity-exceeded', 'upload-unknown', 'disk-full', 'not-authenticated'];
+export const roundIsOver: readonly ProblemCode[] = ['round-closed', 'round-unknown', 'not-in-cohort', 'task-finished'];
 
 /**
  * Takes part honestly until the task is finished: reconnects, and resends the very bytes that it sealed first. Rejects when a round number comes with

@@ -7,7 +7,7 @@ import { crc32, encodeFrame, encodeGrid, encodePredictions } from '../../../shar
 import { uint32Bytes } from '../../../shared/types/bytes.ts';
 import type { Digest, RoundId } from '../../../shared/types/ids.ts';
 import { InsecureSeededRandom } from '../../../simulations/insecure-seeded-random.ts';
-import { Uploads } from '../../../server/coordinator/uploads.ts';
+import { exactly, isAmong, Uploads } from '../../../server/coordinator/uploads.ts';
 import { expectedConsensus, frameOf, gridOf, largestDifference, predictionsOf } from './predictions.ts';
 import { beginMessage, connectDirectly, problemOf, ProtocolClient, refusal, TestFederation, type FederationOptions, type OpenRound } from './protocol-client.ts';
 
@@ -74,7 +74,8 @@ describe('an upload', () => {
         expect(await refusal(one!.request('upload-begin', { ...beginMessage(2, envelope), bytes }))).toBe('shape-mismatch');
       }
       expect(await refusal(one!.request('upload-begin', { ...beginMessage(2, envelope), bytes: 64 * 1024 * 1024 + 1 }))).toBe('message-malformed');
-      expect(await refusal(one!.request('upload-begin', { ...beginMessage(2, envelope), stage: 'unmask' }))).toBe('message-malformed');
+      expect(await refusal(one!.request('upload-begin', { ...beginMessage(2, envelope), stage: 'mask' }))).toBe('message-malformed');
+      expect(await refusal(one!.request('upload-begin', { ...beginMessage(2, envelope), stage: 'unmask' }))).toBe('stage-mismatch');
     }));
 
   it('takes chunks in order only, and says where to go on', () =>
@@ -249,26 +250,34 @@ describe('memory for uploads', () => {
 
   it('holds one upload per client and no more than its bound', () => {
     const uploads = new Uploads(new InsecureSeededRandom(1), 250);
-    for (let n = 0; n < 1000; n++) uploads.begin(client(1), request(n), 100);
-    uploads.begin(client(2), request(0), 100);
-    expect(() => uploads.begin(client(3), request(0), 100)).toThrowError(expect.objectContaining({ code: 'capacity-exceeded' }));
+    for (let n = 0; n < 1000; n++) uploads.begin(client(1), request(n), exactly(100));
+    uploads.begin(client(2), request(0), exactly(100));
+    expect(() => uploads.begin(client(3), request(0), exactly(100))).toThrowError(expect.objectContaining({ code: 'capacity-exceeded' }));
     uploads.dropRoundsBefore(2 as RoundId);
-    uploads.begin(client(3), request(0), 100);
-    uploads.begin(client(4), request(0), 100);
+    uploads.begin(client(3), request(0), exactly(100));
+    uploads.begin(client(4), request(0), exactly(100));
+  });
+
+  it('is only for lengths that the stage may have', () => {
+    const lengths = { least: 100, most: 180, step: 40 };
+    expect([60, 99, 100, 120, 140, 180, 181, 220].filter((bytes) => isAmong(lengths, bytes))).toEqual([100, 140, 180]);
+    const uploads = new Uploads(new InsecureSeededRandom(1), 1000);
+    expect(() => uploads.begin(client(1), { ...request(0), stage: 'unmask', bytes: 120 }, lengths)).toThrowError(expect.objectContaining({ code: 'shape-mismatch', expected: '100 to 180 in steps of 40', got: '120' }));
+    uploads.begin(client(1), { ...request(0), stage: 'unmask', bytes: 140 }, lengths);
   });
 
   it('stays accounted for while the bytes are being stored', () => {
     const uploads = new Uploads(new InsecureSeededRandom(1), 150);
     const data = new Uint8Array(100);
     const message = { ...request(0), digest: digestOf(data) };
-    const { upload } = uploads.begin(client(1), message, 100);
+    const { upload } = uploads.begin(client(1), message, exactly(100));
     uploads.chunk(client(1), upload, 0, data);
     uploads.complete(client(1), upload);
-    expect(() => uploads.begin(client(1), request(1), 100)).toThrowError(expect.objectContaining({ code: 'capacity-exceeded' }));
-    expect(uploads.begin(client(1), message, 100)).toEqual({ upload, offset: 100 });
+    expect(() => uploads.begin(client(1), request(1), exactly(100))).toThrowError(expect.objectContaining({ code: 'capacity-exceeded' }));
+    expect(uploads.begin(client(1), message, exactly(100))).toEqual({ upload, offset: 100 });
     uploads.end(client(1), upload, true);
-    uploads.begin(client(1), request(1), 100);
+    uploads.begin(client(1), request(1), exactly(100));
     uploads.end(client(1), upload, false); // an old end does not touch the new upload
-    expect(() => uploads.begin(client(2), request(1), 100)).toThrowError(expect.objectContaining({ code: 'capacity-exceeded' }));
+    expect(() => uploads.begin(client(2), request(1), exactly(100))).toThrowError(expect.objectContaining({ code: 'capacity-exceeded' }));
   });
 });
