@@ -7,6 +7,7 @@ import { FederationError } from '../shared/errors.ts';
 import { checkZooModel } from '../shared/models/catalog.ts';
 import { loadDataSource } from '../shared/node/data-source.ts';
 import { readLayersModel, writeLayersModel } from '../shared/node/layers-model-files.ts';
+import { nodeCrypto } from '../shared/node/node-crypto.ts';
 import { systemClock } from '../shared/node/system-clock.ts';
 import { systemRandom } from '../shared/node/system-random.ts';
 import type { DurableStore } from '../shared/ports/durable-store.ts';
@@ -86,6 +87,7 @@ export async function createClient(options: ClientOptions): Promise<Client> {
     identity: state.identity,
     clock: systemClock,
     random: systemRandom,
+    crypto: nodeCrypto,
     ledger: state.ledger,
     policy,
     engine,

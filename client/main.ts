@@ -12,6 +12,7 @@ import type { EventSink, RunEvent } from '../shared/ports/event-sink.ts';
 import { DEFAULT_MIN_HONEST, type ClientPolicy } from '../shared/privacy/client-policy.ts';
 import type { MechanismName } from '../shared/privacy/release.ts';
 import { renderStatement, type PrivacyStatement } from '../shared/privacy/statement.ts';
+import type { SecureStageName } from '../shared/protocol/messages.ts';
 import type { OutputKind } from '../shared/types/matrix.ts';
 import type { Delta, Epsilon } from '../shared/types/units.ts';
 import { createClient, type Client, type StudentModel } from './create-client.ts';
@@ -281,6 +282,15 @@ function budgetUsed(spent: unknown, limit: unknown): string {
   return `${Math.ceil((1000 * spent) / limit) / 10} % of your privacy budget used`;
 }
 
+/** What a client has just done in a round of secure aggregation. */
+const stageLines: Record<SecureStageName, string> = {
+  advertiseKeys: 'keys sent, stage 1 of 5',
+  shareKeys: 'shares of its secrets sent to the other clients, stage 2 of 5',
+  maskedInput: 'masked predictions sent, stage 3 of 5',
+  consistencyCheck: 'the list of clients in the sum confirmed, stage 4 of 5',
+  unmask: 'helped to open the sum, stage 5 of 5',
+};
+
 /** One line for a person, or none for an event that is not worth one. */
 function lineFor(event: RunEvent): string | undefined {
   const field = (name: string) => String(event[name]);
@@ -303,6 +313,10 @@ function lineFor(event: RunEvent): string | undefined {
       const localOnly = percent(event['localOnlyTestAccuracy']);
       return `round ${field('round')}: ${distilled}${trained}sent ${formatBytes(Number(event['bytes']))}, ${budgetUsed(event['epsilonSpent'], event['maxEpsilon'])}${accuracyOf(event['testAccuracy'])}${localOnly === undefined ? '' : ` (local only ${localOnly})`}`;
     }
+    case 'stage':
+      return `round ${field('round')}: ${stageLines[field('stage') as SecureStageName] ?? field('stage')}`;
+    case 'charged':
+      return `round ${field('round')}: charged to your ledger before the predictions leave; ${budgetUsed(event['epsilonSpent'], event['maxEpsilon'])}`;
     case 'round-refused':
       return `round ${field('round')}: refused: ${field('reason')}`;
     case 'announcement-refused':

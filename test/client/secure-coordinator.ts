@@ -124,6 +124,7 @@ export class SecureCoordinator {
   readonly history: OpenRound[] = [];
   #finished: SignedDocument | undefined;
   #next = 1;
+  #hasStarted = false;
   readonly #uploads = new Map<string, Upload>();
 
   constructor(clock: VirtualClock, secure: Partial<SecureTask> = {}, task: Partial<FakeTask> = {}) {
@@ -433,7 +434,10 @@ export class SecureCoordinator {
     const { client } = link;
     this.links.set(client, link);
     const { open } = this;
-    if (this.autopilot && open === undefined && this.#finished === undefined && this.#next === 1 && this.links.size === this.awaited) this.clock.schedule(5, () => void this.openRound());
+    if (this.autopilot && !this.#hasStarted && this.links.size === this.awaited) {
+      this.#hasStarted = true;
+      this.clock.schedule(5, () => void this.openRound());
+    }
     const isAsked = open?.expected.has(client) === true && open.received.get(open.stage)?.has(client) !== true;
     if (isAsked && open.stage !== 'advertiseKeys') this.clock.schedule(0, () => void (this.open === open && this.sendStage(client, open)));
     return { clientId: clientIdOf(link.clientKey), sessionToken: 'session', nextRound: isAsked ? open.round : this.#next, round: isAsked ? (open.announced.get(client) ?? open.signed) : null, finished: this.#finished ?? null };
