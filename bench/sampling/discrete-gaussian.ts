@@ -7,16 +7,10 @@ import { systemRandom } from '../../shared/node/system-random.ts';
 import { sampleDiscreteGaussians } from '../../shared/privacy/sampling/discrete-gaussian.ts';
 import { discreteGaussianTable, hasDiscreteGaussianTable, sampleDiscreteGaussianTable } from '../../shared/privacy/sampling/discrete-gaussian-table.ts';
 import { spread } from '../../simulations/measure/statistics.ts';
+import { cpuSeconds } from '../cpu-time.ts';
 
 const SAMPLES = 500_000;
 const REPETITIONS = 5;
-
-function cpuSeconds<T>(run: () => T): { readonly seconds: number; readonly value: T } {
-  const start = process.cpuUsage();
-  const value = run();
-  const { user, system } = process.cpuUsage(start);
-  return { seconds: (user + system) / 1e6, value };
-}
 
 const millions = (seconds: number) => (SAMPLES / seconds / 1e6).toFixed(1);
 

@@ -12,15 +12,9 @@ import { graphShape } from '../../shared/secure-aggregation/share-graph.ts';
 import * as participant from '../../shared/secure-aggregation/participant.ts';
 import { identityFromSeed } from '../../shared/crypto/signature.ts';
 import type { RoundContext } from '../../shared/secure-aggregation/parameters.ts';
+import { cpuSeconds } from '../cpu-time.ts';
 
 const crypto = nodeCrypto;
-
-function cpuSeconds<T>(run: () => T): { readonly seconds: number; readonly value: T } {
-  const start = process.cpuUsage();
-  const value = run();
-  const { user, system } = process.cpuUsage(start);
-  return { seconds: (user + system) / 1e6, value };
-}
 
 function measure(clients: number, dimension: number, dropRate: number): string {
   const dropped = Math.floor(clients * dropRate);
