@@ -90,9 +90,10 @@ export async function nextPart(client: ProtocolClient, number: number): Promise<
 
 /**
  * Takes part honestly until the task is finished: reconnects, keeps its state of the key exchange, and resends the very bytes that it sealed first. Rejects when
- * a stage is opened with other bytes than before.
+ * a stage is opened with other bytes than before; `repeats`: how often one was opened again.
  */
-export async function takeSecurePart(client: ProtocolClient, number: number, vanishes: (round: number, stage: SecureStageName) => boolean = () => false): Promise<FinishedDocument & { readonly opened: ReadonlyMap<string, Digest> }> {
+export async function takeSecurePart(client: ProtocolClient, number: number, vanishes: (round: number, stage: SecureStageName) => boolean = () => false): Promise<FinishedDocument & { readonly repeats: number }> {
+  let repeats = 0;
   const parts = new Map<number, SecurePart>();
   const opened = new Map<string, Digest>();
   const contribute = async (part: SecurePart, stage: SecureStageName, data?: Uint8Array) => {
@@ -101,6 +102,7 @@ export async function takeSecurePart(client: ProtocolClient, number: number, van
       const key = `${round} ${stage}`;
       const digest = digestOf(data);
       if ((opened.get(key) ?? digest) !== digest) throw new Error(`stage ${key} was opened twice, differently`);
+      if (opened.has(key)) repeats += 1;
       opened.set(key, digest);
     }
     if (vanishes(round, stage)) return;
@@ -122,7 +124,7 @@ export async function takeSecurePart(client: ProtocolClient, number: number, van
   for (;;) {
     try {
       const ack = await client.arrive();
-      if (ack.finished !== null) return { ...client.openFinished(ack.finished), opened };
+      if (ack.finished !== null) return { ...client.openFinished(ack.finished), repeats };
       if (ack.round !== null) await announced(ack.round);
       for (;;) {
         const { event, payload } = await client.nextNotice();
@@ -132,7 +134,7 @@ export async function takeSecurePart(client: ProtocolClient, number: number, van
           const part = parts.get(round);
           if (part !== undefined) await contribute(part, stage, data);
         }
-        if (event === 'finished') return { ...client.openFinished(payload as SignedDocument), opened };
+        if (event === 'finished') return { ...client.openFinished(payload as SignedDocument), repeats };
       }
     } catch (error) {
       if (!(error instanceof FederationError && mayPass.includes(error.code))) throw error;

@@ -1,8 +1,12 @@
 /** Rounds of secure aggregation against a real coordinator: the sum, dropouts in every stage, and everything that a client may send instead of its message. */
 import { describe, expect, it, vi } from 'vitest';
+import { nodeCrypto } from '../../../shared/node/node-crypto.ts';
 import { secureStageNames, type RoundDocument, type SecureStageName } from '../../../shared/protocol/messages.ts';
+import { secureContextOf } from '../../../shared/protocol/secure-round.ts';
+import { decodeAdvert, decodeUnmask, encodeAdvert, encodeUnmask } from '../../../shared/secure-aggregation/messages.ts';
+import { planTaskRelease } from '../../../server/coordinator/coordinator.ts';
 import { expectedConsensus, largestDifference } from './predictions.ts';
-import { refusal, TestFederation, type FederationOptions } from './protocol-client.ts';
+import { problemAck, ProtocolClient, refusal, testTask, TestFederation, type FederationOptions } from './protocol-client.ts';
 import { openSecureRound, type SecurePart } from './secure-client.ts';
 
 vi.mock(import('../../../shared/crypto/signature.ts'), async (original) => (await import('./fast-crypto.ts')).fastSignatures(await original()));
@@ -86,18 +90,44 @@ describe('a round of secure aggregation', () => {
   });
 });
 
-describe('a client that', () => {
-  /** A round in which everybody has answered the stages before `stage`, which is open for all. */
-  async function until(federation: TestFederation, stage: SecureStageName): Promise<{ readonly parts: readonly SecurePart[]; readonly opened: readonly (Uint8Array | undefined)[] }> {
-    const parts = await openSecureRound(federation, 5);
-    let opened: (Uint8Array | undefined)[] = parts.map(() => undefined);
-    for (const name of secureStageNames.slice(0, secureStageNames.indexOf(stage))) {
-      await Promise.all(parts.map((part, i) => part.send(name, opened[i])));
-      opened = await Promise.all(parts.map((part) => part.opening(secureStageNames[secureStageNames.indexOf(name) + 1]!)));
-    }
-    return { parts, opened };
+/** A round in which everybody has answered the stages before `stage`, which is open for all. */
+async function until(federation: TestFederation, stage: SecureStageName): Promise<{ readonly parts: readonly SecurePart[]; readonly opened: readonly (Uint8Array | undefined)[] }> {
+  const parts = await openSecureRound(federation, 5);
+  let opened: (Uint8Array | undefined)[] = parts.map(() => undefined);
+  for (const name of secureStageNames.slice(0, secureStageNames.indexOf(stage))) {
+    await Promise.all(parts.map((part, i) => part.send(name, opened[i])));
+    opened = await Promise.all(parts.map((part) => part.opening(secureStageNames[secureStageNames.indexOf(name) + 1]!)));
   }
+  return { parts, opened };
+}
 
+/** Everybody answers `stage`, which is open, and all that follow. */
+async function finish(parts: readonly SecurePart[], stage: SecureStageName, opened: readonly (Uint8Array | undefined)[]): Promise<void> {
+  await Promise.all(
+    parts.map(async (part, i) => {
+      await part.send(stage, opened[i]);
+      for (const next of secureStageNames.slice(secureStageNames.indexOf(stage) + 1)) await part.send(next, await part.opening(next));
+    }),
+  );
+}
+
+describe('a coordinator that is started again', () => {
+  it.each(secureStageNames.slice(1))('opens %s with the same bytes for everybody, and goes on to the same sum', async (stage) => {
+    const federation = federationOf();
+    await federation.run(async () => {
+      const { parts, opened } = await until(federation, stage);
+      await federation.restart();
+      const acks = await Promise.all(parts.map(({ client }) => client.arrive()));
+      expect(acks.every(({ round, nextRound }) => round !== null && nextRound === 1)).toBe(true);
+      const again = await Promise.all(parts.map((part) => part.opening(stage)));
+      again.forEach((data, i) => expect(Buffer.compare(data, opened[i]!)).toBe(0));
+      await finish(parts, stage, again);
+      expect(largestDifference(await finalConsensus(parts[0]!), consensusOf(federation, [1, 2, 3, 4, 5], parts[0]!.round.document))).toBeLessThan(1e-6);
+    });
+  });
+});
+
+describe('a client that', () => {
   it.each(secureStageNames)('sends garbage in %s is refused, and can still send its message', async (stage) => {
     const federation = federationOf();
     await federation.run(async () => {
@@ -124,13 +154,101 @@ describe('a client that', () => {
       expect(await part.send(stage)).toMatchObject({ accepted: true, duplicate: false });
       expect(await part.send(stage)).toMatchObject({ accepted: true, duplicate: true });
       expect(await refusal(part.client.upload(1, part.seal(stage, frame), 50_000, stage))).toBe('contribution-conflict');
-      await Promise.all(
-        parts.map(async (member, i) => {
-          if (i > 0) await member.send(stage, opened[i]);
-          for (const next of secureStageNames.slice(secureStageNames.indexOf(stage) + 1)) await member.send(next, await member.opening(next));
-        }),
-      );
+      await finish(parts, stage, opened);
       expect(largestDifference(await finalConsensus(part), consensusOf(federation, [1, 2, 3, 4, 5], part.round.document))).toBeLessThan(1e-6);
     });
+  });
+
+  it('comes back in a later stage is asked again, and answers as if nothing had been', async () => {
+    const federation = federationOf();
+    await federation.run(async () => {
+      const { parts, opened } = await until(federation, 'maskedInput');
+      const [part] = parts as [SecurePart];
+      await part.client.close();
+      expect(await part.client.arrive()).toMatchObject({ nextRound: 1 });
+      expect(Buffer.compare(await part.opening('maskedInput'), opened[0]!)).toBe(0);
+      expect(await part.send('shareKeys')).toEqual({ ok: true, accepted: true, duplicate: true }); // the acknowledgement was lost
+      await part.send('maskedInput', opened[0]);
+      // It waits for the next stage: nothing is asked of it, and the round is still its own.
+      await part.client.close();
+      expect(await part.client.arrive()).toMatchObject({ nextRound: 1, round: null });
+      await Promise.all(parts.slice(1).map((other, i) => other.send('maskedInput', opened[i + 1])));
+      await finish(parts, 'consistencyCheck', await Promise.all(parts.map((other) => other.opening('consistencyCheck'))));
+      expect(largestDifference(await finalConsensus(part), consensusOf(federation, [1, 2, 3, 4, 5], part.round.document))).toBeLessThan(1e-6);
+    });
+  });
+
+  it('refuses a stage is out of the round, and the others go on', async () => {
+    const federation = federationOf();
+    await federation.run(async () => {
+      const parts = await openSecureRound(federation, 5);
+      parts[0]!.client.answer = async ({ event }) => (event === 'stage' ? problemAck('context-mismatch') : { ok: true });
+      await Promise.all(parts.map((part, i) => (i === 0 ? part.play('advertiseKeys') : part.play())));
+      expect(events(federation, 'client-declined')).toMatchObject([{ client: parts[0]!.client.id, code: 'context-mismatch' }]);
+      expect(largestDifference(await finalConsensus(parts[1]!), consensusOf(federation, [2, 3, 4, 5], parts[1]!.round.document))).toBeLessThan(1e-6);
+    });
+  });
+
+  it('advertises a key of another client is refused: it would end the round for all', async () => {
+    const federation = federationOf();
+    await federation.run(async () => {
+      const parts = await openSecureRound(federation, 5);
+      const [part, thief] = parts as [SecurePart, SecurePart];
+      const { context } = part.round;
+      await part.send('advertiseKeys');
+      const own = secureContextOf(part.round.document, context.transcript);
+      const { channelKey, maskKey, commitment } = decodeAdvert(part.frame('advertiseKeys'), own);
+      const tryKeys = (keys: { channelKey: Uint8Array; maskKey: Uint8Array }) =>
+        refusal(thief.client.upload(1, thief.seal('advertiseKeys', encodeAdvert(own, { ...keys, commitment }, thief.client.identity, nodeCrypto)), 50_000, 'advertiseKeys'));
+      const fresh = nodeCrypto.x25519PublicKey(new Uint8Array(32).fill(9));
+      expect(await tryKeys({ channelKey, maskKey: fresh })).toBe('value-out-of-range');
+      expect(await tryKeys({ channelKey: fresh, maskKey: channelKey })).toBe('value-out-of-range');
+      expect(await tryKeys({ channelKey: fresh, maskKey: fresh })).toBe('value-out-of-range');
+      expect(await tryKeys({ channelKey: fresh, maskKey: new Uint8Array(32) })).toBe('value-out-of-range');
+      await federation.restart(); // what the stage has so far is read again
+      await Promise.all(parts.map(({ client }) => client.arrive()));
+      expect(await tryKeys({ channelKey: fresh, maskKey })).toBe('value-out-of-range');
+      await Promise.all(parts.slice(1).map((other) => other.play()).concat((async () => {
+        for (const next of secureStageNames.slice(1)) await part.send(next, await part.opening(next));
+      })()));
+      expect(largestDifference(await finalConsensus(part), consensusOf(federation, [1, 2, 3, 4, 5], part.round.document))).toBeLessThan(1e-6);
+    });
+  });
+
+  it('gives a share that does not fit is named, and the sum is right all the same', async () => {
+    const federation = federationOf();
+    await federation.run(async () => {
+      const { parts, opened } = await until(federation, 'unmask');
+      const [liar] = parts as [SecurePart];
+      const honest = liar.frame('unmask', opened[0]);
+      const own = secureContextOf(liar.round.document, liar.round.context.transcript);
+      const [rosterRoot, digest] = [honest.subarray(76, 108), honest.subarray(108, 140)];
+      const { shares } = decodeUnmask(honest, own, rosterRoot, digest, 5);
+      const lies = shares.map((share) => ({ ...share, share: share.share.map((byte) => byte ^ 1) }));
+      await liar.client.upload(1, liar.seal('unmask', encodeUnmask(own, rosterRoot, digest, lies, liar.client.identity, nodeCrypto)), 50_000, 'unmask');
+      await Promise.all(parts.slice(1).map((part, i) => part.send('unmask', opened[i + 1])));
+      expect(largestDifference(await finalConsensus(liar), consensusOf(federation, [1, 2, 3, 4, 5], liar.round.document))).toBeLessThan(1e-6);
+      expect(events(federation, 'share-suspects')).toMatchObject([{ round: 1, clients: [liar.client.id] }]);
+    });
+  });
+});
+
+describe('a task of secure aggregation', () => {
+  it('whose sums could wrap is refused before anybody trains', () => {
+    const task = (gridStep: number) => testTask(secureTask({ schedule: { quorum: 4000 }, privacy: { gridStep } }));
+    expect(planTaskRelease(task(2 ** -10), 8)).toMatchObject({ gridStep: 2 ** -10 });
+    expect(() => planTaskRelease(task(2 ** -20), 8)).toThrowError(expect.objectContaining({ code: 'config-invalid', field: 'gridStep' })); // 7,999 clients at 2^20 steps each
+  });
+
+  it('for which no graph is safe announces no round', async () => {
+    const federation = federationOf({ privacy: { secureAggregation: { maxCorrupt: 4, stageDeadlineSeconds: 5 } } });
+    await federation.run(async () => {
+      await federation.start();
+      const members = Array.from({ length: 5 }, (_, i) => new ProtocolClient(federation, i + 1));
+      for (const member of members) await member.arrive();
+      expect(await federation.coordinator.finished).toBe('failed');
+      expect(members.flatMap(({ notices }) => notices.filter(({ event }) => event === 'round'))).toEqual([]);
+    });
+    expect(events(federation, 'round-aborted')).toMatchObject([{ code: 'policy-refused' }]);
   });
 });
