@@ -4,7 +4,7 @@
  *
  * The grid is what makes this defensible. Low-order bits of noise in floating point tell what it was added to (Mironov 2012); here nothing finer
  * than 2^-12 standard deviations is kept, so what leaves is `round((sum + noise) / grid)`, a function of the sum with Gaussian noise, and
- * post-processing costs no privacy. Each layer puts at least 2^39 of its equally likely points into a cell of the grid, and counts of points are
+ * post-processing costs no privacy. Each layer puts at least 2^38 of its equally likely points into a cell of the grid, and counts of points are
  * off by at most one or two, so a cell's probability is right to about 2^-37 of itself. Relative errors of h add h^2 to the divergence a
  * sample: over 2^30 samples the distance to the true rounded Gaussian is below 1e-6 in total variation (Pinsker). That is an argument
  * about rounding, not an exact sampler as in `privacy/sampling/`, and how long a sample takes depends on it. docs/compute.md has the caveat.
@@ -26,8 +26,8 @@ const scale53 = 2 ** 53;
 const edges = new Float64Array(layers + 1);
 /** exp(-x^2/2) at the edges. */
 const heights = new Float64Array(layers + 1);
-/** A uniform integer below 2^53 times this is a point of the layer. The second half, for the other sign, is negative: a branch on a random bit is slow. */
-const widths = new Float64Array(2 * layers);
+/** An integer of at most 53 bits and a sign, times this, is a point of the layer. */
+const widths = new Float64Array(layers);
 /** An integer below this gives a point that is under the curve whatever its height. */
 const inside = new Float64Array(layers);
 
@@ -37,7 +37,6 @@ for (let i = 2; i < layers; i++) edges[i] = Math.sqrt(-2 * Math.log(layerArea / 
 for (let i = 0; i <= layers; i++) heights[i] = Math.exp((-edges[i]! * edges[i]!) / 2);
 for (let i = 0; i < layers; i++) {
   widths[i] = edges[i]! / scale53;
-  widths[layers + i] = -edges[i]! / scale53;
   inside[i] = Math.floor((edges[i + 1]! / edges[i]!) * scale53);
 }
 
@@ -53,8 +52,8 @@ export class GaussianNoise {
   }
 
   next(): number {
-    const high = this.#words.next();
-    return this.#numberOf(high, this.#words.next());
+    const low = this.#words.next();
+    return this.#numberOf(low, this.#words.next() | 0);
   }
 
   /**
@@ -69,21 +68,21 @@ export class GaussianNoise {
       const end = Math.min(start + blockNumbers, sums.length);
       const words = this.#words.fresh(2 * (end - start));
       for (let i = start, word = 0; i < end; i++, word += 2) {
-        const [high, low] = [words[word]!, words[word + 1]!];
-        const place = placeOf(high, low);
-        const x = place < inside[high & 0xff]! ? place * widths[high & 0x1ff]! : this.#numberOf(high, low);
+        const [low, high] = [words[word]!, words[word + 1]!];
+        const place = placeOf(low, high);
+        const x = Math.abs(place) < inside[low & 0xff]! ? place * widths[low & 0xff]! : this.#numberOf(low, high);
         sums[i] = Math.floor(sums[i]! * cells + x * noiseCells + 0.5) * scale;
       }
     }
   }
 
-  /** The number that these words give; where its point is not under the curve, the next one that is. */
-  #numberOf(high: number, low: number): number {
-    const layer = high & 0xff;
-    const place = placeOf(high, low);
-    const x = place * widths[high & 0x1ff]!;
-    if (place < inside[layer]!) return x;
-    if (layer === 0) return Math.sign(widths[high & 0x1ff]!) * this.#tail();
+  /** The number that these words give; where its point is not under the curve, the next one that is. `high`: signed. */
+  #numberOf(low: number, high: number): number {
+    const layer = low & 0xff;
+    const place = placeOf(low, high);
+    const x = place * widths[layer]!;
+    if (Math.abs(place) < inside[layer]!) return x;
+    if (layer === 0) return place < 0 ? -this.#tail() : this.#tail();
     if (heights[layer]! + this.#uniform() * (heights[layer + 1]! - heights[layer]!) < Math.exp((-x * x) / 2)) return x;
     return this.next();
   }
@@ -98,11 +97,11 @@ export class GaussianNoise {
 
   /** In [0, 1), 53 bits. */
   #uniform(): number {
-    return placeOf(this.#words.next(), this.#words.next()) / scale53;
+    return ((this.#words.next() >>> 11) * 2 ** 32 + this.#words.next()) / scale53;
   }
 }
 
-/** 53 bits of two words. Of the first, 8 more choose the layer and one the sign. */
-function placeOf(high: number, low: number): number {
-  return (high >>> 11) * 2 ** 32 + low;
+/** Of 64 bits, the highest one is a sign, 53 more the place in the layer, and the lowest 8 choose the layer. */
+function placeOf(low: number, high: number): number {
+  return high * 2 ** 22 + (low >>> 10);
 }

@@ -5,7 +5,7 @@ const blockWords = 4096;
 
 export class RandomWords {
   readonly #random: RandomSource;
-  #block: Uint32Array = new Uint32Array(0);
+  #block: Int32Array = new Int32Array(0);
   #next = 0;
 
   constructor(random: RandomSource) {
@@ -15,15 +15,15 @@ export class RandomWords {
   /** Uniform in [0, 2^32). */
   next(): number {
     if (this.#next === this.#block.length) this.#refill();
-    return this.#block[this.#next++]!;
+    return this.#block[this.#next++]! >>> 0;
   }
 
-  /** So many words that nothing else gets. */
-  fresh(count: number): Uint32Array {
+  /** So many words, signed, that nothing else gets. */
+  fresh(count: number): Int32Array {
     const bytes = this.#random.bytes(4 * count);
     // A view needs an address that is a multiple of 4.
     const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
-    return new Uint32Array(aligned.buffer, aligned.byteOffset, count);
+    return new Int32Array(aligned.buffer, aligned.byteOffset, count);
   }
 
   #refill(): void {
