@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { checkIntegerNorms, constrainSensitivity, gridToPredictions } from '../../../shared/privacy/clipping.ts';
+import { checkIntegerNorms, constrainContribution, constrainSensitivity, gridToPredictions } from '../../../shared/privacy/clipping.ts';
 import type { ReleaseParameters } from '../../../shared/privacy/release.ts';
 import { releaseSensitivity } from '../../../shared/privacy/release.ts';
 import type { IntegerMatrix, Matrix, OutputKind } from '../../../shared/types/matrix.ts';
@@ -86,6 +86,70 @@ describe('whole-matrix sensitivity, on the integers that are sent', () => {
     for (const beyond of [[5, 0, 0, 0], [4, 1, 0, 4], [-1, 0, 0, 0], [4, 0, 0, 5]]) {
       expect(() => checkIntegerNorms(grid(beyond), parameters)).toThrow(expect.objectContaining({ code: 'internal' }));
     }
+  });
+});
+
+/** The matrices of all shards, and another one for one of them: random, adversarial, or a shard that has no opinion. */
+const shardNeighbors = fc
+  .record({
+    outputKind: fc.constantFrom<OutputKind>('probabilities', 'logits'),
+    votes: fc.boolean(),
+    rows: fc.integer({ min: 1, max: 6 }),
+    columns: fc.integer({ min: 2, max: 6 }),
+    shards: fc.integer({ min: 2, max: 9 }),
+    gridStep: fc.constantFrom(1 / 4096, 1, 0.1, 0.0314159, 1 / 3),
+  })
+  .chain((shape) => {
+    const rows = fc.array(fc.oneof(row(shape.columns), fc.constant(new Array<number>(shape.columns).fill(0))), { minLength: shape.rows, maxLength: shape.rows });
+    return fc.tuple(fc.constant(shape), fc.array(rows, { minLength: shape.shards, maxLength: shape.shards }), rows, fc.nat({ max: shape.shards - 1 }));
+  });
+
+describe('the sensitivity of shards, on the integers that are sent', () => {
+  it('bounds every replaced or removed record: the sums differ by one shard, whole matrix, after rounding', () => {
+    fc.assert(
+      fc.property(shardNeighbors, ([shape, shards, other, changed]) => {
+        const votes = shape.votes && shape.outputKind === 'probabilities' ? { votes: true as const } : {};
+        const parameters: ReleaseParameters = { ...release(shape.outputKind, shape.rows, shape.columns, shape.gridStep), shards: shape.shards, ...votes };
+        const bound = releaseSensitivity(parameters);
+        const toMatrices = (all: readonly (readonly number[][])[]) => all.map((rows) => matrix(shape.rows, shape.columns, rows.flat()));
+        const before = constrainContribution(toMatrices(shards), parameters).grid;
+        const after = constrainContribution(toMatrices(shards.map((rows, i) => (i === changed ? other : rows))), parameters).grid;
+        for (const relation of ['replaceOne', 'zeroOut'] as const) {
+          expect(distances(before, after).l2).toBeLessThanOrEqual(bound.l2[relation]);
+          expect(distances(before, after).l1).toBeLessThanOrEqual(bound.l1[relation]);
+        }
+        expect(Math.max(...before.values.map(Math.abs))).toBeLessThanOrEqual(bound.maxAbsolute);
+        if (parameters.votes === true) {
+          const one = Math.trunc((1 / shape.gridStep) * (1 + 2 ** -40));
+          for (const value of before.values) expect(value % one).toBe(0);
+        }
+      }),
+      { numRuns: 1500, seed: 161803 },
+    );
+  });
+
+  it('is reached by votes, and by a record whose shard had no opinion at most by the root of a half of it', () => {
+    const [rows, shards] = [50, 4];
+    const parameters: ReleaseParameters = { ...release('probabilities', rows, 2, 1 / 4096), shards, votes: true };
+    const votesFor = (hot: number) => matrix(rows, 2, Array.from({ length: 2 * rows }, (_, i) => (i % 2 === hot ? 1 : 0)));
+    const none = matrix(rows, 2, new Float32Array(2 * rows));
+    const sumWith = (first: Matrix) => constrainContribution([first, votesFor(0), votesFor(1), none], parameters).grid;
+    const bound = releaseSensitivity(parameters).l2;
+    expect(distances(sumWith(votesFor(0)), sumWith(votesFor(1))).l2 / bound.replaceOne).toBeCloseTo(1, 9);
+    expect(distances(sumWith(votesFor(0)), sumWith(none)).l2 / bound.zeroOut).toBeCloseTo(Math.SQRT1_2, 9);
+    expect(bound).toEqual(releaseSensitivity({ ...parameters, shards: 4000 }).l2);
+    expect(bound.replaceOne).toBeGreaterThan(7 * releaseSensitivity({ ...parameters, rows: 1 }).l2.replaceOne);
+  });
+
+  it('casts one vote a row: for the first of the largest values, and none without an opinion', () => {
+    const parameters: ReleaseParameters = { ...release('probabilities', 4, 3, 1 / 8), votes: true };
+    const { grid } = constrainSensitivity(matrix(4, 3, [0.2, 0.5, 0.3, 7, 7, -1, 0.25, 0.25, 0.25, -3, -2, -9]), parameters);
+    expect([...grid.values]).toEqual([0, 8, 0, 8, 0, 0, 0, 0, 0, 0, 8, 0]);
+  });
+
+  it.each([1, 3])('refuses %d matrices of two shards', (count) => {
+    const parameters: ReleaseParameters = { ...release('probabilities', 1, 2, 1 / 4), shards: 2 };
+    expect(() => constrainContribution(Array.from({ length: count }, () => matrix(1, 2, [1, 0])), parameters)).toThrow(expect.objectContaining({ code: 'shape-mismatch' }));
   });
 });
 

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { accountantFor } from '../../../shared/privacy/accountants/composite-accountant.ts';
 import type { ReleasePlanRequest } from '../../../shared/privacy/release.ts';
-import { planRelease, ReleaseParametersSchema, releaseEvent, releaseSensitivity } from '../../../shared/privacy/release.ts';
+import { checkSumFits, contributionStep, largestSum, MIN_SHARE_SIGMA, planRelease, ReleaseParametersSchema, releaseEvent, releaseSensitivity, releaseUnit } from '../../../shared/privacy/release.ts';
 import type { Delta } from '../../../shared/types/units.ts';
 
 const request: ReleasePlanRequest = { mechanism: 'gaussian', outputKind: 'probabilities', rows: 271, columns: 10, gridStep: 1 / 4096, epsilon: 2.71828, delta: 1e-5, releases: 7 };
@@ -100,6 +100,103 @@ describe('planRelease', () => {
   });
 });
 
+describe('planRelease, for distributed noise', () => {
+  const distributed: ReleasePlanRequest = { ...request, mechanism: 'discreteGaussian', shares: 7 };
+  const noiseIn = (change: object = {}) => {
+    const plan = planRelease({ ...distributed, ...change });
+    if (plan.mechanism !== 'discreteGaussian') throw new Error('expected discreteGaussian');
+    return plan.noise;
+  };
+
+  it('calibrates one-sided, to the smallest integer from 3 on that does, for clients and for records', () => {
+    const item = fc.record({
+      rows: fc.integer({ min: 1, max: 300 }),
+      columns: fc.integer({ min: 2, max: 20 }),
+      gridStep: fc.constantFrom(1 / 64, 1 / 256, 1),
+      epsilon: fc.double({ min: 0.2, max: 60, noNaN: true }),
+      delta: fc.constantFrom(1e-9, 1e-5),
+      releases: fc.integer({ min: 1, max: 20 }),
+      shares: fc.constantFrom(1, 2, 5, 1000),
+      shards: fc.constantFrom(undefined, 2, 50),
+      votes: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(item, (change) => {
+        const plan = planRelease({ ...distributed, ...change });
+        if (plan.mechanism !== 'discreteGaussian') throw new Error('expected discreteGaussian');
+        const { noise } = plan;
+        expect(noise.shares).toBe(change.shares);
+        expect(account(plan, change.releases, change.delta)).toBeLessThanOrEqual(change.epsilon);
+        expect(account(plan, change.releases, change.delta, 'zeroOut')).toBeLessThanOrEqual(change.epsilon);
+        if (noise.sigmaGrid === MIN_SHARE_SIGMA) return;
+        expect(account({ ...plan, noise: { ...noise, sigmaGrid: noise.sigmaGrid - 1 } }, change.releases, change.delta)).toBeGreaterThan(change.epsilon);
+      }),
+      { numRuns: 60, seed: 141421 },
+    );
+  });
+
+  it('needs more noise, or costs more, with more rows and more releases: soft labels, votes of clients, votes of shards', () => {
+    for (const change of [{}, { votes: true }, { votes: true, shards: 25 }]) {
+      const base = { ...change, rows: 20, releases: 2 };
+      const plan = planRelease({ ...distributed, ...base });
+      expect(noiseIn({ ...base, rows: 40 }).sigmaGrid).toBeGreaterThan(1.4 * noiseIn(base).sigmaGrid);
+      expect(noiseIn({ ...base, releases: 4 }).sigmaGrid).toBeGreaterThan(1.35 * noiseIn(base).sigmaGrid);
+      expect(account({ ...plan, rows: 40 }, 2, 1e-5)).toBeGreaterThan(account(plan, 2, 1e-5));
+      expect(account(plan, 3, 1e-5)).toBeGreaterThan(account(plan, 2, 1e-5));
+    }
+  });
+
+  it('counts honest survivors: four times as many halve each share, and a floor that is ignored costs clearly more', () => {
+    expect(noiseIn({ shares: 20 }).sigmaGrid / noiseIn({ shares: 5 }).sigmaGrid).toBeCloseTo(0.5, 2);
+    // Planned for all 20 survivors of which 10 are corrupt, or know their own noise: what is certainly there is half of that.
+    const plan = planRelease({ ...distributed, shares: 20 });
+    if (plan.mechanism !== 'discreteGaussian') throw new Error('expected discreteGaussian');
+    expect(account({ ...plan, noise: { ...plan.noise, shares: 10 } }, request.releases, request.delta)).toBeGreaterThan(1.3 * request.epsilon!);
+  });
+
+  it('knows no gain from sampling clients: the cohort changes neither noise nor cost', () => {
+    const plans = [7, 100, 1000].map((clients) => planRelease({ ...distributed, clients }));
+    expect(plans[1]).toEqual(plans[0]);
+    expect(plans[2]).toEqual(plans[0]);
+    expect(JSON.stringify(releaseEvent(plans[0]!, 'replaceOne'))).not.toMatch(/sampl/i);
+  });
+
+  it('has a cost that does not depend on the number of shards, which only share the noise out', () => {
+    expect(noiseIn({ shards: 200 })).toEqual(noiseIn({ shards: 2 }));
+    const plan = planRelease({ ...distributed, shards: 200 });
+    expect(releaseUnit(plan)).toBe('record');
+    expect(releaseEvent(plan, 'zeroOut')).toEqual(releaseEvent(plan, 'replaceOne'));
+    expect(contributionStep(plan)).toBe(plan.gridStep / 200);
+  });
+
+  it('notices row-level sensitivity and a quarter of the noise', () => {
+    const plan = planRelease(distributed);
+    if (plan.mechanism !== 'discreteGaussian') throw new Error('expected discreteGaussian');
+    expect(account({ ...planRelease({ ...distributed, rows: 1 }), rows: request.rows }, request.releases, request.delta)).toBeGreaterThan(10 * request.epsilon!);
+    expect(account({ ...plan, noise: { ...plan.noise, sigmaGrid: Math.ceil(plan.noise.sigmaGrid / 4) } }, request.releases, request.delta)).toBeGreaterThan(3 * request.epsilon!);
+  });
+
+  it('fits sums into the ring for as many clients as it is told, and says what to change when it can\'t', () => {
+    const plan = planRelease({ ...distributed, shards: 1000, clients: 500 });
+    expect(largestSum(plan, 500)).toBeLessThan(2 ** 31);
+    expect(() => checkSumFits(plan, 500)).not.toThrow();
+    expect(() => checkSumFits(plan, 600)).toThrow(expect.objectContaining({ code: 'config-invalid', field: 'gridStep' }));
+    expect(() => planRelease({ ...distributed, shards: 1000, clients: 600 })).toThrow(expect.objectContaining({ code: 'config-invalid', next: expect.stringContaining('coarser grid') as string }));
+    // The bound is that of the worst honest inputs: all of them the same one-hot rows.
+    expect(largestSum(plan, 500)).toBeGreaterThanOrEqual(500 * 1000 * 4096);
+  });
+
+  it.each([
+    ['no shares', { shares: undefined }],
+    ['nobody honest', { shares: 0 }],
+    ['half a share', { shares: 1.5 }],
+    ['one shard', { shards: 1 }],
+    ['votes among logits', { votes: true, outputKind: 'logits' as const, rowClippingNorm: 1 }],
+  ])('refuses %s', (_what, change) => {
+    expect(() => planRelease({ ...distributed, ...change })).toThrow(expect.objectContaining({ code: 'config-invalid' }));
+  });
+});
+
 describe('ReleaseParametersSchema', () => {
   const plan = planRelease(request);
 
@@ -114,6 +211,12 @@ describe('ReleaseParametersSchema', () => {
     ['noise of another mechanism', { ...plan, noise: { scaleGrid: 5 } }],
     ['noise for none', { ...plan, mechanism: 'none' }],
     ['noise that overflows', { ...plan, noise: { sigmaGrid: 2 ** 30 } }],
+    ['a share of noise below 3 grid steps', { ...plan, mechanism: 'discreteGaussian', noise: { sigmaGrid: 2, shares: 5 } }],
+    ['a share of noise that counts nobody', { ...plan, mechanism: 'discreteGaussian', noise: { sigmaGrid: 200, shares: 0 } }],
+    ['distributed noise without shares', { ...plan, mechanism: 'discreteGaussian', noise: { sigmaGrid: 200 } }],
+    ['shares of local noise', { ...plan, noise: { sigmaGrid: 200, shares: 5 } }],
+    ['one shard', { ...plan, shards: 1 }],
+    ['votes that are none', { ...plan, votes: false }],
     ['a row norm for probabilities', { ...plan, rowClippingNorm: 5 }],
     ['logits without a row norm', { ...plan, outputKind: 'logits' }],
     ['an infinite grid step', { ...plan, gridStep: Infinity }],
