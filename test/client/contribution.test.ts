@@ -78,7 +78,7 @@ describe('makeContribution', () => {
   };
 
   it('seals the sum of shards with local noise, as integers', () => {
-    const release = plan({ mechanism: 'gaussian', shards: 3, votes: true, epsilon: 1000 });
+    const release = plan({ mechanism: 'gaussian', shards: 3, votes: true, epsilon: 100_000 });
     const frame = make(release, [certain, certain, certain]);
     expect(frame.dtype).toBe('int32');
     const votes = Int32Array.from(frame.values, (value) => Math.round(value / 4096));
