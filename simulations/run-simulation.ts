@@ -9,6 +9,7 @@ import type { ComputeEngine } from '../shared/compute/engine.ts';
 import { labelHistogram, partition } from '../shared/datasets/partition.ts';
 import { deriveSeed, SeededGenerator } from '../shared/datasets/seeded-generator.ts';
 import { FederationError } from '../shared/errors.ts';
+import { nodeCrypto } from '../shared/node/node-crypto.ts';
 import type { EventSink, RunEvent } from '../shared/ports/event-sink.ts';
 import { silentLogger } from '../shared/ports/logger.ts';
 import type { RandomSource } from '../shared/ports/random-source.ts';
@@ -113,6 +114,7 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
       identity: generateIdentity(clientRandom),
       clock,
       random: clientRandom,
+      crypto: nodeCrypto,
       ledger: new MemoryLedger(),
       policy: { ...agreeable, delta: task.privacy.delta as Delta },
       engine: shared.device(name, { stepMs }),

@@ -3,10 +3,13 @@
  * the first has left. Whatever the step, the outside sees one federation without a crash: the same bytes for a round, one charge for each, a
  * student that has made every training step once.
  */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { Epsilon } from '../../shared/types/units.ts';
 import { Doomed } from './doomed.ts';
 import { Scene } from './harness.ts';
+
+vi.mock(import('../../shared/crypto/signature.ts'), async (original) => (await import('../server/coordinator/fast-crypto.ts')).fastSignatures(await original()));
+vi.mock(import('../../shared/crypto/sealed-box.ts'), async (original) => (await import('../server/coordinator/fast-crypto.ts')).fastBoxes(await original()));
 
 interface Outcome {
   readonly steps: number;

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { digestOf } from '../../shared/crypto/digest.ts';
 import { generateIdentity } from '../../shared/crypto/signature.ts';
 import { FederationError } from '../../shared/errors.ts';
@@ -8,6 +8,9 @@ import type { Delta, Epsilon } from '../../shared/types/units.ts';
 import { InsecureSeededRandom } from '../../simulations/insecure-seeded-random.ts';
 import { numClasses, transferRows } from './fake-coordinator.ts';
 import { rejection, Scene } from './harness.ts';
+
+vi.mock(import('../../shared/crypto/signature.ts'), async (original) => (await import('../server/coordinator/fast-crypto.ts')).fastSignatures(await original()));
+vi.mock(import('../../shared/crypto/sealed-box.ts'), async (original) => (await import('../server/coordinator/fast-crypto.ts')).fastBoxes(await original()));
 
 /** A participant that has joined and waits; the coordinator does nothing by itself. */
 async function waiting(scene: Scene) {

@@ -2,11 +2,14 @@
  * A participant that is killed in a round of secure aggregation, at every durable operation and around every message in turn; another process goes on with what it has left. Whatever the step: a
  * message of a stage has one form, what was sent was charged once, keys are advertised once, `unmask` is answered once, and the next round has everybody again.
  */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { secureStageNames, type Ack } from '../../shared/protocol/messages.ts';
 import { Doomed } from './doomed.ts';
 import type { OpenRound } from './secure-coordinator.ts';
 import { SecureScene, type SecureClient } from './secure-harness.ts';
+
+vi.mock(import('../../shared/crypto/signature.ts'), async (original) => (await import('../server/coordinator/fast-crypto.ts')).fastSignatures(await original()));
+vi.mock(import('../../shared/crypto/sealed-box.ts'), async (original) => (await import('../server/coordinator/fast-crypto.ts')).fastBoxes(await original()));
 
 /** One real client and four of the protocol's functions alone: n = 5, t = 3, and the others can do without the client. */
 function makeScene(rounds = 2): { readonly scene: SecureScene; readonly client: SecureClient } {

@@ -2,7 +2,7 @@
  * A coordinator that lies, with two clients in its hands, against real participants (privacy-design check 19). Whatever it does, what the participants have sent never
  * takes the masks off the inputs of fewer honest clients than the task says: an adversary who knows everything that the coordinator and its puppets know tries it.
  */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { Json } from '../../shared/protocol/canonical-json.ts';
 import { generateBoxKeys } from '../../shared/crypto/sealed-box.ts';
 import { nodeCrypto as crypto } from '../../shared/node/node-crypto.ts';
@@ -13,6 +13,9 @@ import { toHex } from '../../shared/types/bytes.ts';
 import { groupsOf, unmaskBy } from './adversary.ts';
 import { indexOfClient, type OpenRound } from './secure-coordinator.ts';
 import { SecureScene } from './secure-harness.ts';
+
+vi.mock(import('../../shared/crypto/signature.ts'), async (original) => (await import('../server/coordinator/fast-crypto.ts')).fastSignatures(await original()));
+vi.mock(import('../../shared/crypto/sealed-box.ts'), async (original) => (await import('../server/coordinator/fast-crypto.ts')).fastBoxes(await original()));
 
 /** n = 7, c = 2: t = 5, and at least 4 honest clients in a sum. */
 const secure = { minSurvivors: 6, maxCorrupt: 2 };

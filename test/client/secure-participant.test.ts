@@ -1,5 +1,5 @@
 /** The participant in rounds of secure aggregation, against a coordinator that does as it should. */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { digestOf } from '../../shared/crypto/digest.ts';
 import { generateBoxKeys } from '../../shared/crypto/sealed-box.ts';
 import { secureStageNames, type Ack, type SecureStageName } from '../../shared/protocol/messages.ts';
@@ -8,6 +8,9 @@ import type { Delta, Epsilon } from '../../shared/types/units.ts';
 import { rejection } from './harness.ts';
 import type { OpenRound } from './secure-coordinator.ts';
 import { SecureScene } from './secure-harness.ts';
+
+vi.mock(import('../../shared/crypto/signature.ts'), async (original) => (await import('../server/coordinator/fast-crypto.ts')).fastSignatures(await original()));
+vi.mock(import('../../shared/crypto/sealed-box.ts'), async (original) => (await import('../server/coordinator/fast-crypto.ts')).fastBoxes(await original()));
 
 describe('a round of secure aggregation', () => {
   it('ends with the sum of all inputs, and tells the coordinator nothing else', async () => {
