@@ -48,6 +48,9 @@ export interface Lease<T> {
 /** Graphs of one architecture that nobody runs are kept up to this number. */
 const idleGraphs = 8;
 
+/** Elements of one intermediate result of a private step: 128 MiB. */
+const largestPrivateResult = 2 ** 25;
+
 export class Architecture {
   readonly model: LoadedModel;
   readonly layout: WeightLayout;
@@ -91,10 +94,16 @@ export class Architecture {
     });
   }
 
-  /** A step of as many rows as the plan says, or of one row where the model has no rule for more. */
+  /**
+   * A step of as many rows as the plan says, or of fewer: where they need too much memory, as the gradients of large convolutions do, which are
+   * written out for each example; or one where the model has no rule for more.
+   */
   async privateStep(plan: PrivateStepPlan): Promise<Lease<PrivateStepGraph>> {
     return this.#privateSteps.acquire(privatePlanKey(plan), () => {
-      const traced = tracePrivateStep(this.model, plan) ?? tracePrivateStep(this.model, { ...plan, rows: 1 });
+      let traced = tracePrivateStep(this.model, plan) ?? tracePrivateStep(this.model, { ...plan, rows: 1 });
+      if (traced !== undefined && traced.largestLength > largestPrivateResult && traced.plan.rows > 1) {
+        traced = tracePrivateStep(this.model, { ...plan, rows: Math.max(Math.floor((plan.rows * largestPrivateResult) / traced.largestLength), 1) });
+      }
       if (traced === undefined) throw new UnsupportedByTrace('private gradients', 'no weight has a gradient');
       return { traced, graph: traced.graph };
     });

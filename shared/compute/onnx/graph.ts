@@ -71,6 +71,11 @@ export class Graph {
     return this.#inputs;
   }
 
+  /** Elements of the largest result of a node. */
+  get largestLength(): number {
+    return this.#nodes.reduce((most, { outputs }) => outputs.reduce((own, { shape }) => Math.max(own, sizeOf(shape)), most), 0);
+  }
+
   input(name: string, shape: readonly number[], type: ElementType = 'float32'): Value {
     const value = this.#value(shape, type);
     this.#inputs.push({ name, value });

@@ -5,7 +5,8 @@
 import type { LayersModel, SymbolicTensor } from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { tf } from '../../../../shared/compute/backend.ts';
+import { loadBackend, tf, useBackend } from '../../../../shared/compute/backend.ts';
+import { Architecture } from '../../../../shared/compute/onnx/architecture.ts';
 import { zooNames } from '../../../../shared/models/catalog.ts';
 import type { Layer } from '../../../../shared/models/layers.ts';
 import { buildZooModel } from '../../../../shared/models/zoo.ts';
@@ -76,6 +77,18 @@ withOnnxRuntime(() => {
         { numRuns: Number(process.env['FEDSTILL_RANDOM_MODELS'] ?? 40) },
       );
     }, 120_000);
+  });
+
+  it('takes fewer rows where every example of a large convolution writes out its gradient', async () => {
+    await loadBackend('tfjs-cpu');
+    useBackend('tfjs-cpu');
+    const network = tf.sequential({ layers: [layers.conv2d({ inputShape: [4, 4, 256], filters: 256, kernelSize: 3 }), layers.flatten(), layers.dense({ units: 4 })] });
+    const architecture = new Architecture({ network, topology: {}, head: 'logits', summary: { name: 'wide', parameterCount: 0, weightBytes: 0, exampleShape: [4, 4, 256], numClasses: 4 } });
+    const lease = await architecture.privateStep({ term: { kind: 'crossEntropy', temperature: 1 }, rows: 100 });
+    // 2^25 numbers for gradients of 256 * 256 * 9.
+    expect(lease.compiled.traced.plan.rows).toBe(Math.floor(2 ** 25 / (256 * 256 * 9)));
+    lease.release();
+    await architecture.dispose();
   });
 
   it('has no rule for examples that are mixed up', async () => {
