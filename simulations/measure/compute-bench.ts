@@ -69,9 +69,12 @@ export function engineContestant(engine: ComputeEngine, name = engine.name): Con
       const model = await engine.open(source, 1);
       const once = timedWork(kind, model, batch, examples(kind === 'predict' ? batch : trainingExamples));
       if (once === undefined) return undefined;
-      await once(2);
-      const warm = await once(4);
-      const repetitions = Math.max(1, Math.min(Math.round(budgetMs / Math.max(warm.elapsed, 0.01)), 20_000));
+      // Three times, longer each time: the first steps compile the graph, later ones the JavaScript around it.
+      let repetitions = 2;
+      for (let i = 0; i < 3; i++) {
+        const warm = await once(repetitions);
+        repetitions = Math.max(1, Math.min(Math.round(budgetMs / Math.max(warm.elapsed, 0.01)), 20_000));
+      }
       return { run: () => once(repetitions), dispose: () => model.dispose() };
     },
     dispose: () => engine.dispose(),
