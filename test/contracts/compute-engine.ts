@@ -501,6 +501,19 @@ export function computeEngineContract(name: string, { setup }: EngineSetup): voi
         expect(Math.abs(variance - expected)).toBeLessThan(5 * expected * Math.sqrt(2 / sizes.length));
       });
 
+      it('have nothing of an earlier step in a step without records', async () => {
+        // As above; nine of ten batches are empty, so a sum that stayed would count many times.
+        const count = 5;
+        const one = hardExamples.values.slice(0, features);
+        const same = { examples: { count, shape: [features], values: Float32Array.from({ length: count * features }, (_, i) => one[i % features]!) }, labels: new Int32Array(count).fill(labels[0]!) };
+        const [steps, samplingRate, clippingNorm] = [200, 0.02, 1e-3];
+        const result = await privately({ hard: same }, { steps, samplingRate, clippingNorm, expectedBatchSize: 1, optimizer: { kind: 'sgd', learningRate: 1 }, random: new InsecureSeededRandom(4) });
+        const drawn = Math.hypot(...change(result)) / clippingNorm;
+        const expected = steps * count * samplingRate;
+        expect(Math.abs(drawn - expected)).toBeLessThan(5 * Math.sqrt(expected));
+        expect(Math.abs(drawn - Math.round(drawn))).toBeLessThan(0.05);
+      });
+
       it('come with the event that an accountant charges, and tell nothing else', async () => {
         const { report } = await privately({ hard }, { steps: 3, samplingRate: 0.2, noiseMultiplier: 1.3, clippingNorm: 2 });
         expect(report).toEqual({ steps: 3, event: { kind: 'selfComposed', count: 3, event: { kind: 'poissonSampled', samplingProbability: 0.2, event: { kind: 'gaussian', noiseMultiplier: 1.3 } } } });
