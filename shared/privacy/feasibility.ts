@@ -4,7 +4,8 @@
  * Rule of thumb with a number behind it: a soft label is a probability, neighboring classes differ by a few tenths, so noise with a
  * standard deviation up to 0.05 per averaged coordinate is hardly felt, up to 0.15 costs accuracy, and more drowns the signal. That
  * is about noise only: whether a student learns from the labels is for the simulations. Epsilons are targets that the noise is
- * calibrated to, exactly (Gaussian) or by Rényi (votes); nothing here is a statement about a run that has taken place.
+ * calibrated to with the accountant that a run would use: exact (local Gaussian) or Rényi (local votes, sums of discrete Gaussians on a fine grid);
+ * nothing here is a statement about a run that has taken place.
  */
 import { FederationError } from '../errors.ts';
 import { checkDelta } from './accountants/accountant.ts';
@@ -50,6 +51,8 @@ export interface MechanismPlan {
   readonly accountant: string;
   /** Standard deviation per coordinate of the mean over clients; null where no noise is put on predictions. */
   readonly meanStddev: number | null;
+  /** The same in votes, on the count of one class over all clients; null where nobody votes in a sum. */
+  readonly countStddev: number | null;
   readonly verdict: Verdict;
   /** What the number means, and what would change it. */
   readonly meaning: string;
@@ -76,9 +79,13 @@ export function planFeasibility(input: FeasibilityRequest): FeasibilityPlan {
   const shardNoise = (replace.noiseMultiplier * Math.sqrt(2 * rows)) / shards;
   const fewest = (relation: NeighboringRelation) => Math.ceil((noiseOf(relation).sumStddev / GOOD_NOISE) * (1 - 1e-12));
 
-  const distributed = (replace.sumStddev * excess) / clients;
+  // As the ledger would account for it: discrete Gaussians in a sum by Rényi, a few per cent more noise than exactly.
+  const sumMultiplier = renyiMultiplier(request) * Math.sqrt(2 * rows);
+  const distributed = (sumMultiplier * excess) / clients;
+  const distributedFewest = Math.ceil((sumMultiplier / GOOD_NOISE) * (1 - 1e-12));
   const local = replace.localMeanStddev;
-  const distributedShards = (shardNoise * excess) / clients;
+  const countNoise = sumMultiplier * excess;
+  const distributedShards = countNoise / shards / clients;
   const localShards = shardNoise / Math.sqrt(clients);
   const votes = voteNoise(request);
   return {
@@ -88,16 +95,16 @@ export function planFeasibility(input: FeasibilityRequest): FeasibilityPlan {
       {
         mechanism: 'distributed noise on soft labels',
         what: 'Every client adds a small share of the noise, and secure aggregation shows only the sum.',
-        unit: 'client', adjacency: 'replaceOne', adversary: AGGREGATE_ONLY, accountant: 'exact-gaussian',
-        meanStddev: distributed,
+        unit: 'client', adjacency: 'replaceOne', adversary: AGGREGATE_ONLY, accountant: 'renyi',
+        meanStddev: distributed, countStddev: null,
         verdict: verdictOf(distributed),
-        meaning: describe(distributed, `At least ${fewest('replaceOne')} clients would bring it to ${GOOD_NOISE}. Fewer transfer rows help too: four times fewer rows halve the noise.`),
+        meaning: describe(distributed, `At least ${distributedFewest} clients would bring it to ${GOOD_NOISE}. Fewer transfer rows help too: four times fewer rows halve the noise.`),
       },
       {
         mechanism: 'local noise on soft labels',
         what: 'Every client adds all of the noise itself and trusts nobody.',
         unit: 'client', adjacency: 'replaceOne', adversary: ANYBODY, accountant: 'exact-gaussian',
-        meanStddev: local,
+        meanStddev: local, countStddev: null,
         verdict: verdictOf(local),
         meaning: describe(local, `Averaging over ${clients} clients shrinks it only by ${Math.sqrt(clients).toFixed(1)}.`),
       },
@@ -105,23 +112,31 @@ export function planFeasibility(input: FeasibilityRequest): FeasibilityPlan {
         mechanism: 'local votes (randomized response)',
         what: 'Every client reports one class a row, at random with a known probability; the shares of the votes are estimated.',
         unit: 'client', adjacency: 'replaceOne', adversary: ANYBODY, accountant: 'renyi',
-        meanStddev: votes.stddev,
+        meanStddev: votes.stddev, countStddev: null,
         verdict: verdictOf(votes.stddev),
         meaning: describe(votes.stddev, `Each of the ${rows * releases} votes may cost an epsilon of ${votes.epsilonPerVote.toPrecision(2)}. Few rows a client are the way to use votes.`),
       },
       {
         mechanism: 'sample-and-aggregate, distributed noise',
         what: `Every client trains ${shards} models on disjoint parts of its records and adds a share of the noise to their mean.`,
-        unit: 'record', adjacency: 'replaceRecord', adversary: AGGREGATE_ONLY, accountant: 'exact-gaussian',
-        meanStddev: distributedShards,
+        unit: 'record', adjacency: 'replaceRecord', adversary: AGGREGATE_ONLY, accountant: 'renyi',
+        meanStddev: distributedShards, countStddev: null,
         verdict: verdictOf(distributedShards),
         meaning: describe(distributedShards, `Protects each record, not the whole client. Each model sees only one ${shards}th of the records.`),
+      },
+      {
+        mechanism: 'votes of shards, distributed noise',
+        what: `The same with one vote a row from each model: the sum counts ${clients * shards} votes (task: mechanism discreteGaussian, unit record, shards ${shards}).`,
+        unit: 'record', adjacency: 'replaceRecord', adversary: AGGREGATE_ONLY, accountant: 'renyi',
+        meanStddev: distributedShards, countStddev: countNoise,
+        verdict: verdictOf(distributedShards),
+        meaning: `Each class's count is off by about ${countNoise.toPrecision(3)} of ${clients * shards} votes (${distributedShards.toPrecision(2)} of the share): the winner of a row is the right one where it leads by more than about ${Math.ceil(2 * Math.SQRT2 * countNoise)} votes. Protects each record, not the whole client.`,
       },
       {
         mechanism: 'sample-and-aggregate, local noise',
         what: `The same with all of the noise added by every client.`,
         unit: 'record', adjacency: 'replaceRecord', adversary: ANYBODY, accountant: 'exact-gaussian',
-        meanStddev: localShards,
+        meanStddev: localShards, countStddev: null,
         verdict: verdictOf(localShards),
         meaning: describe(localShards, 'Protects each record, not the whole client.'),
       },
@@ -135,7 +150,7 @@ function dpSgdPlan({ records, batch, steps, epsilon, delta }: FeasibilityRequest
     mechanism: 'DP-SGD students',
     what: 'Noise goes into training; predictions of the trained student are free, for any number of rows and releases.',
     unit: 'record', adjacency: 'addOrRemoveRecord', adversary: ANYBODY, accountant: 'pld',
-    meanStddev: null,
+    meanStddev: null, countStddev: null,
     verdict: 'depends on training',
   } as const;
   if (records === undefined || batch === undefined || steps === undefined) {
@@ -154,6 +169,18 @@ function dpSgdPlan({ records, batch, steps, epsilon, delta }: FeasibilityRequest
     ...base,
     meaning: `Needs a noise multiplier of ${noiseMultiplier.toPrecision(4)} over ${steps} steps with Poisson batches of ${batch} of ${records} records on average. Above about 2, small clients learn little. Steps are over the lifetime of the data, all rounds together.`,
   };
+}
+
+/** The noise multiplier of a sum for all releases together, by the accountant that knows sums of discrete Gaussians. */
+function renyiMultiplier({ epsilon, delta, releases }: FeasibilityRequest): number {
+  return calibrateParameter({
+    accountant: new RdpAccountant('replaceOne'),
+    event: (noiseMultiplier) => ({ kind: 'selfComposed', event: { kind: 'gaussian', noiseMultiplier }, count: releases }),
+    epsilon,
+    delta,
+    range: [1e-3, 1e9],
+    tolerance: 1e-5,
+  });
 }
 
 /** The best epsilon per vote within the budget, and the noise that it leaves on a row's share of votes. */

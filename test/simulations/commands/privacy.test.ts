@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { CommanderError } from 'commander';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { FederationError } from '../../../shared/errors.ts';
+import { planRelease } from '../../../shared/privacy/release.ts';
 import { privacyCommand } from '../../../simulations/commands/privacy.ts';
 
 let folder = '';
@@ -108,6 +109,22 @@ describe('privacy calibrate', () => {
 
 describe('privacy plan', () => {
   const size = ['--transfer-size', '1000', '--classes', '10'];
+  it('says what a task would do: noise per averaged probability, and in votes of shards', async () => {
+    const item = JSON.parse(await run('plan', '--clients', '40', '--honest', '30', '--shards', '25', '--transfer-size', '100', '--classes', '10', '--epsilon', '4', '--releases', '2', '--json')) as { mechanisms: { mechanism: string; meanStddev: number; countStddev: number | null; unit: string; accountant: string }[] };
+    const find = (name: string) => item.mechanisms.find(({ mechanism }) => mechanism === name)!;
+    const planned = (change: object) => {
+      const release = planRelease({ mechanism: 'discreteGaussian', outputKind: 'probabilities', rows: 100, columns: 10, gridStep: 1 / 4096, epsilon: 4, delta: 1e-5, releases: 2, shares: 30, ...change });
+      if (release.mechanism !== 'discreteGaussian') throw new Error('expected discreteGaussian');
+      return (release.noise.sigmaGrid * Math.sqrt(40)) / 4096; // of the sum of all 40 clients' noise
+    };
+    expect(find('distributed noise on soft labels').meanStddev / (planned({}) / 40)).toBeCloseTo(1, 2);
+    const votes = find('votes of shards, distributed noise');
+    expect(votes).toMatchObject({ unit: 'record', accountant: 'renyi' });
+    expect(votes.countStddev! / planned({ shards: 25, votes: true })).toBeCloseTo(1, 2);
+    expect(votes.meanStddev * 40 * 25).toBeCloseTo(votes.countStddev!, 6);
+    expect(await run('plan', '--clients', '40', '--shards', '25', '--transfer-size', '100', '--classes', '10', '--epsilon', '4')).toMatch(/GOOD: votes of shards, distributed noise\n.*1000 votes.*\n.*Each class's count is off by about [\d.]+ of 1000 votes/);
+  });
+
   it('applies the feasibility rule: 40 sqrt(rows) clients at epsilon 2, 12 sqrt(rows) at 8 (zero-out)', async () => {
     const two = JSON.parse(await run('plan', '--clients', '2000', ...size, '--epsilon', '2', '--json'));
     const eight = JSON.parse(await run('plan', '--clients', '2000', ...size, '--epsilon', '8', '--json'));
