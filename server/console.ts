@@ -29,7 +29,7 @@ export function startBlock(facts: StartFacts): string {
     ['clients run', join],
     ...(privacy.mechanism === 'none' ? ([['', 'adding --allow none if they accept that their predictions are sent without noise']] as [string, string][]) : []),
     ...(tokenFile === undefined ? [] : ([['join token', `in ${tokenFile}: give it to each client over a private channel`]] as [string, string][])),
-    ['trust mode', `${privacy.trustMode}: ${trustModeMeaning(privacy.trustMode, privacy.mechanism !== 'none')}`],
+    ['trust mode', `${privacy.trustMode}: ${trustModeMeaning(config)}`],
     ['noise', noiseMeaning(config)],
     ['run folder', `${facts.runDirectory} (health and metrics: ${facts.origin}/readyz, /metrics)`],
   ];
@@ -42,23 +42,29 @@ export function resultLines({ teacher }: TaskConfig, runDirectory: string): stri
   return [...(teacher.kind === 'consensus' ? [] : [`teacher model:     ${runDirectory}/models/teacher (TF.js LayersModel)`]), `privacy statement: ${runDirectory}/privacy.txt`];
 }
 
-function trustModeMeaning(mode: TaskConfig['privacy']['trustMode'], isNoised: boolean): string {
+function trustModeMeaning({ privacy, schedule }: TaskConfig): string {
+  const mode = privacy.trustMode;
   switch (mode) {
     case 'sealed':
-      return 'only this coordinator can open contributions, and it sees each client\'s predictions one by one, ' + (isNoised ? 'with the noise below' : 'WITHOUT NOISE');
+      return 'only this coordinator can open contributions, and it sees each client\'s predictions one by one, ' + (privacy.mechanism === 'none' ? 'WITHOUT NOISE' : 'with the noise below');
     case 'clear':
       return 'this coordinator sees each client\'s predictions; a baseline that claims NO PRIVACY';
     case 'secure-aggregation':
-      return 'this coordinator sees only the sum over a round\'s clients';
+      return `this coordinator sees only sums over ${schedule.quorum} clients or more, ${privacy.secureAggregation.maxCorrupt === 0 ? 'while none of them works with it' : `while at most ${privacy.secureAggregation.maxCorrupt} of them ${privacy.secureAggregation.maxCorrupt === 1 ? 'works' : 'work'} with it`}; whoever runs it must not also be the one who decides who may join`;
     default:
       return unreachable(mode);
   }
 }
 
 function noiseMeaning({ privacy, schedule }: TaskConfig): string {
-  if (privacy.mechanism === 'none') return 'none: no differential privacy is claimed';
-  const bound = privacy.epsilon === undefined ? '' : `epsilon ${privacy.epsilon} at delta ${privacy.delta} `;
-  return `${privacy.mechanism}, added by each client: ${bound}for everything of one client (replace-one) over ${count(schedule.rounds, 'round')}`;
+  const { mechanism, epsilon, delta, secureAggregation } = privacy;
+  if (mechanism === 'none') return `none: ${privacy.trustMode === 'secure-aggregation' ? 'sums hide who predicted what, and ' : ''}no differential privacy is claimed`;
+  const bound = epsilon === undefined ? '' : `epsilon ${epsilon} at delta ${delta} `;
+  const unit = privacy.unit === 'record' ? 'one record of a client' : 'everything of one client';
+  const guarantee = `${bound}for ${unit} (replace-one) over ${count(schedule.rounds, 'round')}`;
+  if (mechanism !== 'discreteGaussian') return `${mechanism}, added by each client: ${guarantee}`;
+  const honest = schedule.quorum - secureAggregation.maxCorrupt;
+  return `${mechanism}, a share of it added by each client, ${honest} of them for certain in every sum: ${guarantee}, computationally, and only for what the trust mode protects`;
 }
 
 /** Turns events into lines; keeps what belongs to one round together. */
@@ -94,7 +100,12 @@ export class ProgressLines {
       case 'round-released':
         this.#released += 1;
         return this.#releasedLine(event);
+      case 'share-suspects':
+        return `round ${number('round')}: secret shares did not fit; the sum was made without them. Sent by ${(event['clients'] as readonly string[]).join(', ')}, who lied or were lied to`;
       case 'round-aborted':
+        if (typeof event['stage'] === 'string' && event['stage'] !== 'contribution') {
+          return `round ${number('round')}: aborted in stage ${event['stage']} with ${number('contributions')} of ${number('cohort')} clients, ${number('needed')} needed${typeof event['code'] === 'string' ? ` (${event['code']})` : ''}`;
+        }
         return `round ${number('round')}: aborted with ${number('contributions')} of ${number('cohort')} contributions${typeof event['code'] === 'string' ? ` (${event['code']})` : ''}`;
       case 'finished':
         this.#isFinished = true;

@@ -218,11 +218,18 @@ function printStart(run: OpenRun, runDirectory: string, origin: string, options:
   const { fingerprint } = coordinator;
   const joinUrl = formatJoinUrl({ origin: options.publicUrl ?? reachableOrigin(origin, options.host), coordinatorFingerprint: fingerprint });
   if (options.json) {
-    printJson({ event: 'listening', task: config.task, fingerprint, origin, joinUrl, trustMode: config.privacy.trustMode, mechanism: config.privacy.mechanism, run: runDirectory, tokenFile });
+    printJson({ event: 'listening', task: config.task, fingerprint, origin, joinUrl, trustMode: config.privacy.trustMode, mechanism: config.privacy.mechanism, secureAggregation: secureAggregationFacts(config), run: runDirectory, tokenFile });
     return;
   }
   const isLocal = options.publicUrl === undefined && /^(127\.|localhost$|::1$)/.test(options.host);
   printLine(`${startBlock({ config, fingerprint, origin, joinUrl, runDirectory, tokenFile, isLocal })}\n`);
+}
+
+/** Left out in other trust modes. */
+function secureAggregationFacts({ privacy, schedule }: OpenRun['config']): { readonly minSurvivors: number; readonly maxCorrupt: number; readonly honestNoiseShares: number } | undefined {
+  if (privacy.trustMode !== 'secure-aggregation') return undefined;
+  const { maxCorrupt } = privacy.secureAggregation;
+  return { minSurvivors: schedule.quorum, maxCorrupt, honestNoiseShares: privacy.mechanism === 'none' ? 0 : schedule.quorum - maxCorrupt };
 }
 
 /** For a server on all networks: an address of this machine that others can use. */
