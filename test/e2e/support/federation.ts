@@ -7,7 +7,9 @@ import { expect, onTestFinished } from 'vitest';
 import { fedstill, type End, type Fedstill } from './processes.ts';
 
 export const clientNames = ['one', 'two', 'three'] as const;
-export type ClientName = (typeof clientNames)[number];
+/** Of a federation with secure aggregation. */
+export const fiveNames = [...clientNames, 'four', 'five'] as const;
+export type ClientName = (typeof fiveNames)[number];
 
 export interface Schedule {
   readonly rounds: number;
@@ -22,14 +24,18 @@ export interface Schedule {
 const patient: Schedule = { rounds: 3, minClients: 3, quorum: 2, roundDeadlineSeconds: 300, reconnectGraceSeconds: 120, maxFailedRounds: 3 };
 
 /** Local noise, so that two contributions to one round cannot be equal by accident. */
-const taskText = (schedule: Schedule) => `
+const localNoise = '{mechanism: gaussian, epsilon: 1000}';
+/** Four of five must survive, and all may be honest: t = 3. */
+export const secureTask = { privacy: '{trustMode: secure-aggregation, mechanism: discreteGaussian, epsilon: 1000, secureAggregation: {maxCorrupt: 0, stageDeadlineSeconds: 120}}', schedule: { minClients: 5, quorum: 4 } };
+
+const taskText = (schedule: Schedule, privacy: string) => `
 task: small
 data: {numClasses: 3, exampleShape: [8]}
 transferSet: {source: synthetic, size: 40, seed: 5}
 evaluationSet: {source: synthetic, size: 40, seed: 6}
 teacher: {kind: learner, model: softmax-regression, epochs: 2}
 student: {model: softmax-regression, pretrainEpochs: 1}
-privacy: {mechanism: gaussian, epsilon: 1000}
+privacy: ${privacy}
 schedule: ${JSON.stringify(schedule)}
 `;
 
@@ -37,6 +43,7 @@ interface JournalEvent {
   readonly type: string;
   readonly round?: number;
   readonly client?: string;
+  readonly stage?: string;
   readonly digest?: string;
 }
 
@@ -57,10 +64,10 @@ export class Federation {
     this.run = join(folder, 'run');
   }
 
-  static async make(schedule: Partial<Schedule> = {}): Promise<Federation> {
+  static async make(schedule: Partial<Schedule> = {}, privacy = localNoise): Promise<Federation> {
     const folder = await mkdtemp(join(tmpdir(), 'fedstill-e2e-'));
     onTestFinished(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
-    await writeFile(join(folder, 'task.yaml'), taskText({ ...patient, ...schedule }));
+    await writeFile(join(folder, 'task.yaml'), taskText({ ...patient, ...schedule }, privacy));
     await mkdir(join(folder, 'claims'));
     return new Federation(folder);
   }
@@ -73,8 +80,8 @@ export class Federation {
 
   /** The same command every time. */
   client(name: ClientName, joinUrl: string, { dying, extra = [] }: { readonly dying?: string; readonly extra?: readonly string[] } = {}): Fedstill {
-    const data = `synthetic:60:${clientNames.indexOf(name) + 1}`;
-    return this.#start(['join', joinUrl, '--data', data, '--state', join('clients', name), '--max-epsilon', '1000000', '--engine', 'tfjs-wasm', '--json', ...extra], dying, ['hurry.mjs']);
+    const data = `synthetic:60:${fiveNames.indexOf(name) + 1}`;
+    return this.#start(['join', joinUrl, '--data', data, '--state', join('clients', name), '--max-epsilon', '1000000', '--min-honest', '3', '--engine', 'tfjs-wasm', '--json', ...extra], dying, ['hurry.mjs']);
   }
 
   #start(args: readonly string[], dying: string | undefined, imports: readonly string[]): Fedstill {
@@ -119,7 +126,9 @@ export class Federation {
   async check({ rounds = 3, cohort = 3 } = {}): Promise<void> {
     const journal = await this.journal();
     const stored = journal.filter(({ type }) => type === 'contribution-stored');
-    expectUnique(stored.map(({ round, client }) => `${round} ${client}`));
+    expectUnique(stored.map(({ round, client, stage }) => `${round} ${client} ${stage}`));
+    // What the ledger knows of: predictions, in the open or masked.
+    const contributions = stored.filter(({ stage }) => stage === 'contribution' || stage === 'maskedInput');
     expectUnique(journal.filter(({ type }) => type === 'round-aggregated').map(({ round }) => round));
 
     const metrics = await readLines<{ round: number; cohort: number; contributions: number }>(join(this.run, 'metrics.jsonl'));
@@ -127,7 +136,7 @@ export class Federation {
     expect(metrics).toHaveLength(rounds);
     for (const line of metrics) {
       expect(line.contributions).toBeLessThanOrEqual(Math.min(cohort, line.cohort));
-      expect(line.contributions).toBe(stored.filter(({ round }) => round === line.round).length);
+      expect(line.contributions).toBe(contributions.filter(({ round }) => round === line.round).length);
     }
 
     // What was sealed, as it was seen on its way to the disk: envelope and noised matrix belong together.
@@ -136,7 +145,7 @@ export class Federation {
     for (const name of names as ClientName[]) {
       const id = await this.clientId(name);
       const ledger = await this.ledger(name);
-      const sent = stored.filter(({ client }) => client === id);
+      const sent = contributions.filter(({ client }) => client === id);
       expect(ledger.length).toBeGreaterThanOrEqual(sent.length);
       expectUnique(ledger.map(({ contribution }) => contribution));
       expectUnique(ledger.map(({ round }) => round));

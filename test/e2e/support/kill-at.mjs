@@ -139,7 +139,7 @@ function isFolder(path) {
 function nameOf(path) {
   return relative(root, resolve(String(path)))
     .replace(/rounds\/\d+/, 'rounds/N')
-    .replace(/round-\d+$/, 'round-N')
+    .replace(/(round|answer)-\d+$/, '$1-N')
     .replace(/\b[a-z2-7]{26}\b/g, 'ID')
     .replace(/\.[0-9a-f]{16,}/g, '.TOKEN')
     .replace(/^clients\/[^/]+/, 'client');
@@ -149,7 +149,8 @@ function nameOf(path) {
 function recordOf(path, bytes) {
   try {
     const [first] = Buffer.from(bytes).toString('utf8').split('\n');
-    const { type, event, phase } = JSON.parse(first);
+    const { type, event, phase, stage } = JSON.parse(first);
+    if (stage !== undefined && stage !== 'contribution') return ` ${type ?? event} ${stage}`;
     const counted = type === 'contribution-stored' ? ` ${readdirSync(join(dirname(path), 'rounds', String(JSON.parse(first).round), 'contributions')).length}` : '';
     return ` ${type ?? event ?? phase ?? ''}${counted}`.trimEnd();
   } catch {
@@ -161,7 +162,10 @@ function recordOf(path, bytes) {
 function contentOf(from, to) {
   const name = basename(to);
   if (basename(dirname(to)) === 'contributions') return ` after ${countFiles(dirname(to))}`;
-  if (name === 'progress.json') return ` ${JSON.parse(readFileSync(from, 'utf8')).last?.state ?? ''}`;
+  if (name === 'progress.json') {
+    const { last, lastAdvertised } = JSON.parse(readFileSync(from, 'utf8'));
+    return ` ${last?.state ?? ''}${last !== null && lastAdvertised === last.round ? ' advertised' : ''}`;
+  }
   if (name === 'student' || name === 'student-local-only') return ` ${headerOf(from).step}`;
   if (name === 'run.json') return ` ${JSON.parse(readFileSync(from, 'utf8')).state}`;
   return '';
