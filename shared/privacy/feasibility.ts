@@ -244,7 +244,7 @@ export function renderPlan(plan: FeasibilityPlan): string {
     `Target: epsilon ${epsilon} at delta ${delta} over all releases. Epsilon is a limit on how much more likely any outcome gets because of one client's (or record's) data: a factor of ${Math.exp(epsilon).toPrecision(3)}, except with probability ${delta}.`,
     '',
     `Rule: noise up to ${GOOD_NOISE} on each averaged probability is hardly felt, up to ${USABLE_NOISE} costs accuracy, beyond that it drowns the labels.`,
-    `Client-level distributed noise stays within ${GOOD_NOISE} from ${fewestClients.replaceOne} clients on (replace-one), or ${fewestClients.zeroOut} (zero-out, the weaker claim). You have ${clients}.`,
+    `Client-level distributed noise, accounted exactly, stays within ${GOOD_NOISE} from ${fewestClients.replaceOne} clients on (replace-one), or ${fewestClients.zeroOut} (zero-out, the weaker claim); what a run accounts for sums needs a few per cent more. You have ${clients}.`,
     '',
   ];
   for (const item of plan.mechanisms) {
