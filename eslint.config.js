@@ -43,7 +43,7 @@ export default tseslint.config(
   },
   { files: ['shared/**/*.ts'], rules: forbid(['/(server|client|simulations|test|bench)/', 'shared imports no app.'], tfjs, node, sockets) },
   {
-    files: ['shared/{types,ports,protocol,config,rounds,distillation,privacy,secure-aggregation,datasets}/**/*.ts', 'shared/*.ts'],
+    files: ['shared/{types,ports,protocol,config,rounds,distillation,evaluation,privacy,secure-aggregation,datasets}/**/*.ts', 'shared/*.ts'],
     rules: { 'no-restricted-syntax': ['error', noInsecureRandom, noExit, ...impure] },
   },
   { files: ['shared/{compute,models}/**/*.ts'], rules: forbid(['/(server|client|simulations|test|bench)/', 'shared imports no app.'], sockets) },

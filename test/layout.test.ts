@@ -14,7 +14,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const layers: ReadonlyArray<readonly string[]> = [
   ['types', 'errors'],
   ['ports', 'crypto'],
-  ['privacy', 'distillation', 'secure-aggregation'],
+  ['privacy', 'distillation', 'evaluation', 'secure-aggregation'],
   ['config'],
   ['protocol', 'rounds'],
   ['compute', 'models', 'node', 'datasets'],
@@ -23,6 +23,7 @@ const layers: ReadonlyArray<readonly string[]> = [
 const sameLayer: Readonly<Record<string, readonly string[]>> = {
   crypto: ['ports'],
   'secure-aggregation': ['privacy'],
+  evaluation: ['distillation'],
   rounds: ['protocol'],
   compute: ['models'],
 };

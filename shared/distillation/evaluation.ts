@@ -73,7 +73,8 @@ export function expectedCalibrationError(probabilities: Matrix, labels: Int32Arr
   return gaps.reduce((sum, gap) => sum + Math.abs(gap), 0) / labels.length;
 }
 
-function checkLabels(predictions: Matrix, labels: Int32Array): void {
+/** Throws `data-invalid` unless there is one label for each prediction, at least one, and each is a class. */
+export function checkLabels(predictions: Matrix, labels: Int32Array): void {
   if (predictions.rows === 0 || labels.length !== predictions.rows) {
     throw new FederationError('data-invalid', 'An evaluation needs one label for each prediction, and at least one.', {
       field: 'labels',
