@@ -5,6 +5,7 @@ import { deriveSeed } from '../../shared/datasets/seeded-generator.ts';
 import { argmax } from '../../shared/distillation/evaluation.ts';
 import { nearestQueryVotes, nearestVoteSensitivity } from '../../shared/distillation/nearest-query-votes.ts';
 import type { VoteHistogram } from '../../shared/distillation/plurality.ts';
+import { softmax } from '../../shared/distillation/temperature.ts';
 import { loadDataSource } from '../../shared/node/data-source.ts';
 import { calibrateNoiseMultiplier, gaussianEpsilon } from '../../shared/privacy/accountants/numerics.ts';
 import { sampleDiscreteGaussians } from '../../shared/privacy/sampling/discrete-gaussian.ts';
@@ -26,21 +27,33 @@ export async function mnist(split: 'train' | 'test', offset: number, size: numbe
 /** Votes that a client's teachers cast, before noise. */
 export type Votes = Int32Array;
 
+export interface ShardSettings {
+  /** Of one client. */
+  readonly shards: number;
+  /** A shard abstains on a query of which it is less sure than this. */
+  readonly minConfidence: number;
+}
+
 /**
- * A client's shards, by position: each trains a softmax regression on its records' points and votes once on every query. Its settings are public
+ * A client's shards, by position: each trains a softmax regression on its records' points and votes at most once on every query. Its settings are public
  * constants. Replacing one record changes the votes of one shard: at most sqrt(2 Q) in L2 norm.
  */
-export async function shardVotes(engine: ComputeEngine, records: Matrix, labels: Int32Array, shards: number, queries: Matrix, seed: number): Promise<Votes> {
+export async function shardVotes(engine: ComputeEngine, records: Matrix, labels: Int32Array, { shards, minConfidence }: ShardSettings, queries: Matrix, seed: number): Promise<Votes> {
   const votes = new Int32Array(queries.rows * numClasses);
   const shape = [queries.columns];
   for (let shard = 0; shard < shards; shard++) {
     const [start, end] = [Math.floor((records.rows * shard) / shards), Math.floor((records.rows * (shard + 1)) / shards)];
+    // A shard without records has no opinion.
+    if (start === end) continue;
     const model = await engine.open({ kind: 'zoo', name: 'softmax-regression', exampleShape: shape, numClasses }, deriveSeed(seed, 'shard', shard));
     await model.fit(
       { hard: { examples: { count: end - start, shape, values: records.values.subarray(start * records.columns, end * records.columns) }, labels: labels.subarray(start, end) } },
       { epochs: 40, batchSize: 20, loss: { distance: 'kl', temperature: 1, alpha: 1 }, optimizer: { kind: 'adam', learningRate: 0.03 }, l2: 0.001, seed: deriveSeed(seed, 'shard-fit', shard) },
     );
-    argmax(await model.predict({ count: queries.rows, shape, values: queries.values })).forEach((label, query) => votes[query * numClasses + label]!++);
+    const probabilities = softmax(await model.predict({ count: queries.rows, shape, values: queries.values }));
+    argmax(probabilities).forEach((label, query) => {
+      if (probabilities.values[query * numClasses + label]! >= minConfidence) votes[query * numClasses + label]!++;
+    });
     await model.dispose();
   }
   return votes;
