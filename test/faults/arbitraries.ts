@@ -16,13 +16,14 @@ const crashPoint: fc.Arbitrary<CrashPoint> = fc.oneof(
   fc.record({ at: fc.constant('afterJournal' as const), effects: fc.nat({ max: 3 }) }),
 );
 
-export const arbitraryOp: fc.Arbitrary<Op> = fc.oneof(
+/** `stages`: the more a round has, the more often everybody answers, or no round would ever end. */
+export const arbitraryOp = (stages: number): fc.Arbitrary<Op> => fc.oneof(
   { weight: 8, arbitrary: fc.record({ op: fc.constant('connect' as const), client }) },
   { weight: 4, arbitrary: fc.constant({ op: 'connectAll' as const }) },
   { weight: 3, arbitrary: fc.record({ op: fc.constantFrom('disconnect' as const, 'disconnect' as const, 'leave' as const), client }) },
   { weight: 10, arbitrary: fc.record({ op: fc.constant('contribute' as const), client, kind }) },
   { weight: 3, arbitrary: fc.record({ op: fc.constant('contributeSlowly' as const), client, delayMs: shortMs }) },
-  { weight: 10, arbitrary: fc.constant({ op: 'contributeAll' as const }) },
+  { weight: 8 + 4 * stages, arbitrary: fc.constant({ op: 'contributeAll' as const }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('decline' as const), client, roundOffset: fc.integer({ min: -1, max: 1 }) }) },
   { weight: 12, arbitrary: fc.record({ op: fc.constant('advance' as const), ms: fc.oneof({ weight: 4, arbitrary: shortMs }, { weight: 1, arbitrary: fc.nat({ max: 2_500 }) }) }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('setWall' as const), byMs: fc.integer({ min: -3_000, max: 3_000 }) }) },
@@ -33,8 +34,8 @@ export const arbitraryOp: fc.Arbitrary<Op> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ op: fc.constant('strayReport' as const), report: fc.constantFrom('round-opened', 'round-aggregated', 'round-failed'), roundOffset: fc.integer({ min: -2, max: 1 }) }) },
 );
 
-/** Up to 60 operations; long lists are as likely as short ones. */
-export const arbitraryOps: fc.Arbitrary<Op[]> = fc.noBias(fc.array(arbitraryOp, { maxLength: 60, size: 'max' }));
+/** Up to 60 operations, more with more stages; long lists are as likely as short ones. */
+export const arbitraryOps = (stages: number): fc.Arbitrary<Op[]> => fc.noBias(fc.array(arbitraryOp(stages), { maxLength: 60 + 8 * (stages - 1), size: 'max' }));
 
 /** Policies that the configuration's rules allow: quorum <= cohort, quorum <= minClients, and enough clients exist. */
 export const arbitraryPolicy = (stages: readonly StageName[], isSecure = false): fc.Arbitrary<RoundPolicy> =>

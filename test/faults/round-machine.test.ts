@@ -51,7 +51,7 @@ describe.each([
     const inTrouble: string[] = [];
     const inTheEnd: string[] = [];
     fc.assert(
-      fc.property(arbitraryPolicy(stages, isSecure), arbitraryWork, arbitraryOps, (policy, work, ops) => {
+      fc.property(arbitraryPolicy(stages, isSecure), arbitraryWork, arbitraryOps(stages.length), (policy, work, ops) => {
         const run = new RoundHarness(policy, work);
         apply(run, ops);
         inTrouble.push(...reached(run));
