@@ -48,12 +48,15 @@ export function clipPerExample(graph: Graph, axis: BatchAxis, gradients: readonl
   return { norms, sums: rules.map(({ weightedSum }) => weightedSum(factors)) };
 }
 
+/** Over the last axis. As two operators it takes ONNX Runtime half the time of its ReduceSumSquare. */
+function sumOfSquares(graph: Graph, value: Value): Value {
+  const squares = graph.node('Mul', [value, value], value.shape);
+  return graph.node('ReduceSum', [squares, graph.integers([value.shape.length - 1])], value.shape.slice(0, -1), { attributes: { keepdims: 0 } });
+}
+
 /** The same for a batch of one. */
 export function clipOne(graph: Graph, gradients: readonly Value[], clippingNorm: Value): ClippedGradients {
-  const squares = gradients.map((gradient) => {
-    const flat = graph.reshape(gradient, [1, sizeOf(gradient.shape)]);
-    return graph.node('ReduceSumSquare', [flat, graph.integers([1])], [1], { attributes: { keepdims: 0 } });
-  });
+  const squares = gradients.map((gradient) => sumOfSquares(graph, graph.reshape(gradient, [1, sizeOf(gradient.shape)])));
   const norms = graph.node('Sqrt', [squares.reduce((sum, square) => graph.node('Add', [sum, square], [1]))], [1]);
   const factor = graph.reshape(graph.node('Min', [graph.node('Div', [clippingNorm, norms], [1]), graph.scalar(1)], [1]), []);
   return { norms, sums: gradients.map((gradient) => graph.node('Mul', [gradient, factor], gradient.shape)) };
@@ -179,8 +182,7 @@ class Rules {
 
   /** Over all axes but the first. */
   #sumOfSquares(value: Value): Value {
-    const flat = this.#graph.reshape(value, [this.#batch, sizeOf(value.shape) / this.#batch]);
-    return this.#graph.node('ReduceSumSquare', [flat, this.#graph.integers([1])], [this.#batch], { attributes: { keepdims: 0 } });
+    return sumOfSquares(this.#graph, this.#graph.reshape(value, [this.#batch, sizeOf(value.shape) / this.#batch]));
   }
 
   // ---- the sum over the batch
@@ -260,7 +262,7 @@ class Rules {
     };
     return {
       squaredNorms: () => {
-        const perImage = graph.node('ReduceSumSquare', [grouped(), graph.integers([2])], [images * groups, this.#batch], { attributes: { keepdims: 0 } });
+        const perImage = sumOfSquares(graph, grouped());
         return graph.node('ReduceSum', [perImage, graph.integers([0])], [this.#batch], { attributes: { keepdims: 0 } });
       },
       weightedSum: (factors) => graph.reshape(graph.node('MatMul', [graph.reshape(factors, [1, this.#batch]), grouped()], [images * groups, 1, area]), shape),
@@ -283,7 +285,7 @@ class Rules {
         const same = graph.cast(equal, 'float32');
         // Row t: all that comes to its position, so that a position with n rows is there n times.
         const totals = graph.node('MatMul', [same, graph.reshape(updates, [this.#batch, length, width])], [this.#batch, length, width]);
-        const squares = graph.node('ReduceSumSquare', [totals, graph.integers([2])], [this.#batch, length], { attributes: { keepdims: 0 } });
+        const squares = sumOfSquares(graph, totals);
         const times = graph.node('ReduceSum', [same, graph.integers([2])], [this.#batch, length], { attributes: { keepdims: 0 } });
         return graph.node('ReduceSum', [graph.node('Div', [squares, times], [this.#batch, length]), graph.integers([1])], [this.#batch], { attributes: { keepdims: 0 } });
       },
