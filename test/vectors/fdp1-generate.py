@@ -283,9 +283,40 @@ def handshake():
     }  # fmt: skip
 
 
+def secure_round():
+    """The announcement of a round of secure aggregation, one client's advert in it, and the advert's envelope: what only the new stages have."""
+    coordinator_seed, client_seed = bytes(range(1, 33)), bytes(range(33, 65))
+    round_secret, ephemeral_secret, nonce = bytes(range(65, 97)), bytes(range(97, 129)), bytes(range(129, 153))
+    channel_secret, mask_secret, self_seed = bytes(range(10, 42)), bytes(range(50, 82)), bytes(range(90, 122))
+    client = public_key(client_seed)
+    base_point = (9).to_bytes(32, "little")
+    box_key, ephemeral_key = x25519(round_secret, base_point), x25519(ephemeral_secret, base_point)
+    task_digest = "sha256:" + "a5" * 32
+    value = {"protocol": "fdp/1", "task": "golden", "taskDigest": task_digest, "round": 3, "previous": None, "trustMode": "secure-aggregation",
+             "stages": ["advertiseKeys", "shareKeys", "maskedInput", "consistencyCheck", "unmask"], "boxKey": b64(box_key), "query": indices([0, 1, 3]), "labels": None,
+             "release": {"mechanism": "discreteGaussian", "outputKind": "probabilities", "rows": 3, "columns": 3, "gridStep": 2.0**-12, "shards": 25, "votes": True, "noise": {"sigmaGrid": 9000, "shares": 3}},
+             "encoding": "float32", "cohort": {"size": 5, "quorum": 4}, "releases": 5, "deadlineMs": 600000,
+             "secureAggregation": {"minCohort": 4, "minSurvivors": 4, "maxCorrupt": 1, "stageDeadlineMs": 30000}}  # fmt: skip
+    signed_round, transcript = signed("round", value, coordinator_seed)
+    manifest = raw(transcript)
+    commitment = hashlib.sha256(b"fdp/1 secagg self seed\n" + manifest + client + self_seed).digest()
+    unsigned = struct.pack("<4sBBHI", b"FDPS", 1, 1, 0, 3) + manifest + client + x25519(channel_secret, base_point) + x25519(mask_secret, base_point) + commitment
+    advert = unsigned + sign(client_seed, b"fdp/1 secagg message\n" + hashlib.sha256(unsigned).digest())
+    context = raw(task_digest) + struct.pack("<IB3x", 3, 2) + client + manifest
+    sealed = box(context + advert, nonce, box_key, ephemeral_secret)
+    header = struct.pack("<4sBBHI", b"FDPE", 1, 2, 0, 3) + client + ephemeral_key + nonce + struct.pack("<I", len(sealed)) + sealed
+    envelope = header + sign(client_seed, b"fdp/1 envelope\n" + manifest + hashlib.sha256(header).digest())
+    return {
+        "protocol": "fdp/1",
+        "coordinatorSeed": coordinator_seed.hex(), "clientSeed": client_seed.hex(), "value": value, "signed": signed_round, "hash": transcript,
+        "channelSecret": channel_secret.hex(), "maskSecret": mask_secret.hex(), "selfSeed": self_seed.hex(), "commitment": commitment.hex(), "advert": advert.hex(),
+        "roundBoxSecret": round_secret.hex(), "ephemeralSecret": ephemeral_secret.hex(), "nonce": nonce.hex(), "envelope": envelope.hex(), "digest": digest(envelope),
+    }  # fmt: skip
+
+
 if __name__ == "__main__":
     assert public_key(bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")).hex().startswith("d75a9801"), "RFC 8032 section 7.1"
     assert x25519(bytes.fromhex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"), (9).to_bytes(32, "little")).hex().startswith("8520f009"), "RFC 7748 section 6.1"
-    for path, content in (("fdp1-frames.json", frames()), ("fdp1-handshake.json", handshake())):
+    for path, content in (("fdp1-frames.json", frames()), ("fdp1-handshake.json", handshake()), ("fdp1-secure-round.json", secure_round())):
         with open(path, "w", encoding="utf-8") as file:
             file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
