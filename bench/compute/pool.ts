@@ -31,8 +31,10 @@ const architectures = ['mlp-small', 'mlp-medium', 'cnn-small', 'mlp-large', 'cnn
 
 interface RoundTime {
   readonly stepsPerSecond: number;
-  /** Processor seconds of the whole process over elapsed seconds. */
+  /** Processor seconds of the whole process over elapsed seconds: how much of the machine it got. */
   readonly cores: number;
+  /** Processor milliseconds of one client-step, all threads: what stays the same when others are busy too. */
+  readonly processorMs: number;
   readonly peakMiB: number;
 }
 
@@ -53,7 +55,8 @@ async function serveRounds(workers: number): Promise<void> {
     const reports = await Promise.all(clients.map(({ model, hard }) => model.fit({ hard }, options)));
     const elapsed = (performance.now() - start) / 1000;
     const { user, system } = process.cpuUsage(processorStart);
-    return { stepsPerSecond: reports.reduce((sum, { steps }) => sum + steps, 0) / elapsed, cores: (user + system) / 1e6 / elapsed, peakMiB: process.resourceUsage().maxRSS / 1024 };
+    const steps = reports.reduce((sum, report) => sum + report.steps, 0);
+    return { stepsPerSecond: steps / elapsed, cores: (user + system) / 1e6 / elapsed, processorMs: (user + system) / 1000 / steps, peakMiB: process.resourceUsage().maxRSS / 1024 };
   };
   await train();
   await train(); // models have settled where they are computed
@@ -78,13 +81,13 @@ async function main(): Promise<void> {
   const [{ model: cpu = 'unknown processor' } = {}] = cpus();
   console.log(`${cpu}, ${cpus().length} cores, Node ${process.versions.node}, engine ${flags.engine}, load ${loads.map((load) => load.toFixed(1)).join(' ')}`);
   console.log(`${flags.clients} clients (${architectures.join(', ')}), ${flags.records} records each, batches of ${flags.batch}, Adam; ${flags.rounds} rounds in turns\n`);
-  console.log('| workers | client-steps a second (quartiles) | processor seconds a second | peak resident set | to one worker (quartiles) |\n| ---: | ---: | ---: | ---: | ---: |');
+  console.log('| workers | client-steps a second (quartiles) | to one worker (quartiles) | processor seconds a second | processor ms a client-step | peak resident set |\n| ---: | ---: | ---: | ---: | ---: | ---: |');
   for (const [i, series] of times.entries()) {
     const steps = spread(series.map(({ stepsPerSecond }) => stepsPerSecond));
     const ratio = spread(series.map(({ stepsPerSecond }, round) => stepsPerSecond / times[0]![round]!.stepsPerSecond));
     const show = (value: number) => value.toFixed(0);
     console.log(
-      `| ${counts[i]} | ${show(steps.median)} (${steps.quartiles.map(show).join(' to ')}) | ${spread(series.map(({ cores }) => cores)).median.toFixed(2)} | ${Math.max(...series.map(({ peakMiB }) => peakMiB)).toFixed(0)} MiB | ${ratio.median.toFixed(2)} (${ratio.quartiles.map((value) => value.toFixed(2)).join(' to ')}) |`,
+      `| ${counts[i]} | ${show(steps.median)} (${steps.quartiles.map(show).join(' to ')}) | ${ratio.median.toFixed(2)} (${ratio.quartiles.map((value) => value.toFixed(2)).join(' to ')}) | ${spread(series.map(({ cores }) => cores)).median.toFixed(2)} | ${spread(series.map(({ processorMs }) => processorMs)).median.toFixed(2)} | ${Math.max(...series.map(({ peakMiB }) => peakMiB)).toFixed(0)} MiB |`,
     );
   }
 }
