@@ -320,17 +320,17 @@ export class Participant {
 
   async #warmUp(assignment: Omit<Assignment, 'warm'>): Promise<Warm> {
     const { signal } = this.#lifetime;
-    const [transferSet, shardModels] = await Promise.all([this.#fetchTransferSet(assignment, signal), this.#pretrain(assignment, signal).then(() => this.#trainShards(assignment, signal))]);
-    return { transferSet, shardModels };
+    const [transferSet] = await Promise.all([this.#fetchTransferSet(assignment, signal), this.#pretrain(assignment, signal)]);
+    return { transferSet, shardModels: await this.#trainShards(assignment, transferSet, signal) };
   }
 
   /** Once for the whole task: the models that predict in the student's place. */
-  async #trainShards({ task, taskDigest, workspace: { store, privateDataset } }: Omit<Assignment, 'warm'>, signal: AbortSignal): Promise<ShardModels | undefined> {
+  async #trainShards({ task, taskDigest, workspace: { store, privateDataset } }: Omit<Assignment, 'warm'>, transferSet: Examples, signal: AbortSignal): Promise<ShardModels | undefined> {
     const settings = task.privacy.sampleAndAggregate;
     if (settings === null) return undefined;
     const startedAt = this.#deps.clock.now();
     let trained = 0;
-    const models = await ShardModels.train({ engine: this.#deps.engine, store, task, taskDigest, privateDataset, onTrained: () => trained++ }, signal);
+    const models = await ShardModels.train({ engine: this.#deps.engine, store, task, taskDigest, privateDataset, transferSet, onTrained: () => trained++ }, signal);
     if (trained > 0) this.#emit('shards-trained', { shards: settings.shards, trained, epochs: settings.epochs, seconds: this.#secondsSince(startedAt) });
     return models;
   }
@@ -501,10 +501,12 @@ export class Participant {
   }
 
   /** A later stage of a round of secure aggregation. */
-  #onStage({ progress: { last } }: Assignment, { round, stage, data }: CoordinatorMessage<'stage'>): void {
+  #onStage({ progress }: Assignment, { round, stage, data }: CoordinatorMessage<'stage'>): void {
+    const { last, lastAdvertised } = progress;
     if (last === null || round > last.round) throw new FederationError('round-unknown', `Round ${round} was not announced to this client.`, { field: 'round', got: String(round), next: 'Announce it first.' });
     if (round < last.round || last.state === 'closed') throw roundIsClosed(round);
     if (last.state === 'declined') throw new FederationError('declined', `This client has declined round ${round}.`, { field: 'round', got: String(round), next: 'Go on without it.' });
+    if (this.#inbox?.round !== round && lastAdvertised >= round) throw wasRestarted(round);
     if (this.#inbox?.round !== round) throw new FederationError('stage-mismatch', `This client waits for no stage of round ${round}.`, { field: 'stage', got: stage, next: 'Announce the round first.' });
     this.#inbox.accept(stage, data);
   }

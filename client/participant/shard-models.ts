@@ -11,6 +11,7 @@ import type { ComputeEngine, ModelSource, OpenModel, SavedModel } from '../../sh
 import { decodeSavedModel, encodeSavedModel } from '../../shared/compute/saved-model-codec.ts';
 import { sha256 } from '../../shared/crypto/digest.ts';
 import { deriveSeed } from '../../shared/datasets/seeded-generator.ts';
+import { embed, fitPublicEmbedding } from '../../shared/distillation/public-embedding.ts';
 import { softmax } from '../../shared/distillation/temperature.ts';
 import { FederationError } from '../../shared/errors.ts';
 import type { DurableStore } from '../../shared/ports/durable-store.ts';
@@ -46,6 +47,8 @@ export interface ShardModelsInit {
   readonly task: TaskDocument;
   readonly taskDigest: Digest;
   readonly privateDataset: LabelledExamples;
+  /** Public. Where shards' models see points of an embedding, it is fitted on these alone. */
+  readonly transferSet: Examples;
   /** Told after each shard that was trained in this process, for the owner alone. */
   readonly onTrained?: (done: number, shards: number) => void;
 }
@@ -56,13 +59,15 @@ export class ShardModels {
   readonly #settings: ShardSettings;
   readonly #source: ModelSource;
   readonly #isEmpty: readonly boolean[];
+  readonly #inputsOf: (examples: Examples) => Examples;
 
-  private constructor({ engine, store }: ShardModelsInit, settings: ShardSettings, source: ModelSource, isEmpty: readonly boolean[]) {
+  private constructor({ engine, store }: ShardModelsInit, settings: ShardSettings, source: ModelSource, isEmpty: readonly boolean[], inputsOf: (examples: Examples) => Examples) {
     this.#engine = engine;
     this.#store = store;
     this.#settings = settings;
     this.#source = source;
     this.#isEmpty = isEmpty;
+    this.#inputsOf = inputsOf;
   }
 
   /**
@@ -73,16 +78,19 @@ export class ShardModels {
     const { engine, store, task, taskDigest, privateDataset } = init;
     const settings = task.privacy.sampleAndAggregate;
     if (settings === null) throw new FederationError('internal', 'The task has no shards to train.', { field: 'privacy.sampleAndAggregate' });
-    const source: ModelSource = { kind: 'zoo', name: settings.model, exampleShape: task.exampleShape, numClasses: task.numClasses, dropout: task.student.dropout };
+    const inputsOf = settings.inputs === 'embedding' ? embeddingInputs(init.transferSet, task.seed) : (examples: Examples) => examples;
+    const inputs = inputsOf(privateDataset.examples);
+    const records: LabelledExamples = { ...privateDataset, examples: inputs };
+    const source: ModelSource = { kind: 'zoo', name: settings.model, exampleShape: inputs.shape, numClasses: task.numClasses, dropout: task.student.dropout };
     const assignment = assignShards(privateDataset.examples.count, settings.shards, taskDigest);
     for (const [shard, positions] of assignment.entries()) {
       if (positions.length === 0 || (await store.getBlob(blobOf(shard))) !== undefined) continue;
       signal.throwIfAborted();
-      const saved = await trainShard(engine, source, shard, task, selectLabelled(privateDataset, positions), signal);
+      const saved = await trainShard(engine, source, shard, task, selectLabelled(records, positions), signal);
       await store.putBlob(blobOf(shard), encodeSavedModel(saved));
       init.onTrained?.(shard + 1, settings.shards);
     }
-    return new ShardModels(init, settings, source, assignment.map((positions) => positions.length === 0));
+    return new ShardModels(init, settings, source, assignment.map((positions) => positions.length === 0), inputsOf);
   }
 
   /**
@@ -94,12 +102,13 @@ export class ShardModels {
     if (release.shards !== shards || (release.votes === true) !== votes) {
       throw new FederationError('context-mismatch', 'The release does not count the shards that the task names.', { field: 'release.shards', expected: `${shards} shards, votes ${votes}`, got: `${release.shards ?? 'no'} shards, votes ${release.votes === true}` });
     }
+    const inputs = this.#inputsOf(examples);
     const matrices: Matrix[] = [];
     const model = await this.#engine.open(this.#source, 0);
     try {
       for (let shard = 0; shard < shards; shard++) {
         signal.throwIfAborted();
-        matrices.push(this.#isEmpty[shard] === true ? silence(release) : withoutDoubt(await this.#predictShard(model, shard, examples), minConfidence));
+        matrices.push(this.#isEmpty[shard] === true ? silence(release) : withoutDoubt(await this.#predictShard(model, shard, inputs), minConfidence));
       }
     } finally {
       await model.dispose().catch(() => undefined); // the first error is the one to tell
@@ -117,15 +126,23 @@ export class ShardModels {
   }
 }
 
+/** A function of public examples and of one record at a time: a shard's points tell of its own records alone. */
+function embeddingInputs(transferSet: Examples, seed: number): (examples: Examples) => Examples {
+  const embedding = fitPublicEmbedding(transferSet, { seed });
+  return (examples) => {
+    const { rows, columns, values } = embed(embedding, examples);
+    return { count: rows, shape: [columns], values };
+  };
+}
+
 /** Everything but the records is public, and the same for every client and every shard of this number. */
 async function trainShard(engine: ComputeEngine, source: ModelSource, shard: number, task: TaskDocument, records: LabelledExamples, signal: AbortSignal): Promise<SavedModel> {
-  const { optimizer, batchSize, l2 } = task.student;
-  const { epochs } = task.privacy.sampleAndAggregate!;
+  const { epochs, batchSize, learningRate, l2 } = task.privacy.sampleAndAggregate!;
   const model = await engine.open(source, deriveSeed(task.seed, 'shard-weights', shard));
   try {
     await model.fit(
       { hard: records },
-      { epochs, batchSize, optimizer, l2, seed: deriveSeed(task.seed, 'shard-training', shard), loss: { distance: 'kl', temperature: 1, alpha: 1 }, signal },
+      { epochs, batchSize, optimizer: { kind: 'adam', learningRate }, l2, seed: deriveSeed(task.seed, 'shard-training', shard), loss: { distance: 'kl', temperature: 1, alpha: 1 }, signal },
     );
     return await model.save();
   } finally {

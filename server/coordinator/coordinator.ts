@@ -43,7 +43,9 @@ import { combineContributions, consensusOfSum, readContribution, type Contributi
 import { RoundFiles, type Announcement } from './round-files.ts';
 import { SecureAggregation } from './secure-aggregation.ts';
 import { Sessions, type Admission, type Session } from './sessions.ts';
-import type { SoftLabels, Teacher } from './teacher.ts';
+import { clusterMiddles } from './semi-supervised-teacher.ts';
+import type { SoftLabels } from './soft-labels.ts';
+import type { Teacher } from './teacher.ts';
 import { exactly, isAmong, Uploads, type ByteLengths, type CompleteUpload } from './uploads.ts';
 
 export interface CoordinatorDeps {
@@ -108,6 +110,8 @@ export class Coordinator implements CoordinatorEndpoint {
   readonly #unerased = new Map<RoundId, CloseRound['cohort']>();
   /** Clients that have gone without leaving: until when each is expected back. The machine forgets them with the end of the task; they have yet to hear of it. */
   readonly #expectedBack = new Map<ClientId, Instant>();
+  /** The same in every round; found when first needed. */
+  #clusterMiddles: Uint32Array | undefined;
   #state: FederationState;
   #queue: Promise<unknown> = Promise.resolve();
   #announcement: Announcement | undefined;
@@ -503,11 +507,11 @@ export class Coordinator implements CoordinatorEndpoint {
   }
 
   async #openRound(round: RoundId, cohort: readonly ClientId[], previous: Digest | null): Promise<RoundEvent> {
-    const { config, identity, random, transferSet } = this.#deps;
+    const { config, identity, random } = this.#deps;
     let announcement = await this.#files.announcement(round);
     if (announcement === undefined) {
       this.#checkSecureCohort(round, cohort.length);
-      const query = sampleTransferBatch(transferSet.count, this.#release.rows, deriveSeed(config.seed, 'transfer-batch', round));
+      const query = this.#selectQuery(round);
       const labels = await this.#deps.teacher.labels(query);
       const keys = await this.#files.makeBoxKeys(round, random);
       const signed = signDocument(
@@ -538,6 +542,14 @@ export class Coordinator implements CoordinatorEndpoint {
     this.#announcement = announcement;
     this.#emit('round-opened', { round, cohort: cohort.length, queried: announcement.document.query.count, labels: announcement.document.labels?.count ?? 0 });
     return { type: 'round-opened', round, transcript: announcement.transcript, at: this.#now() };
+  }
+
+  /** Public: from the task's seed and the transfer set, not from anybody's data. */
+  #selectQuery(round: RoundId): Uint32Array {
+    const { config, transferSet } = this.#deps;
+    const { rows } = this.#release;
+    if (config.schedule.querySelection === 'clusterMiddles' && rows < transferSet.count) return (this.#clusterMiddles ??= clusterMiddles(transferSet, rows, config.seed));
+    return sampleTransferBatch(transferSet.count, rows, deriveSeed(config.seed, 'transfer-batch', round));
   }
 
   async #publishLabels(of: RoundId | 'finished', labels: SoftLabels): Promise<SoftLabelsRef> {

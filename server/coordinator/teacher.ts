@@ -9,26 +9,13 @@ import { decodeSavedModel, encodeSavedModel } from '../../shared/compute/saved-m
 import type { TaskConfig } from '../../shared/config/task-config.ts';
 import { deriveSeed } from '../../shared/datasets/seeded-generator.ts';
 import type { Consensus } from '../../shared/distillation/aggregation.ts';
-import { evaluate } from '../../shared/distillation/evaluation.ts';
 import type { DurableStore } from '../../shared/ports/durable-store.ts';
 import { concatBytes, uint32Bytes } from '../../shared/types/bytes.ts';
 import type { RoundId } from '../../shared/types/ids.ts';
-import { selectExamples, selectRows, type Examples, type LabelledExamples, type Matrix, type OutputKind } from '../../shared/types/matrix.ts';
-
-/** Soft labels for some transfer examples; row i belongs to example `indices[i]`. */
-export interface SoftLabels {
-  readonly indices: Uint32Array;
-  readonly matrix: Matrix;
-  readonly kind: OutputKind;
-}
-
-/** How good the teacher is on the evaluation set; `null` where there is no model or no such set. */
-export interface TeacherQuality {
-  /** In [0, 1]. */
-  readonly accuracy: number | null;
-  /** Mean negative log-likelihood, in nats. */
-  readonly nll: number | null;
-}
+import { selectExamples, type Examples, type LabelledExamples } from '../../shared/types/matrix.ts';
+import { SemiSupervisedTeacher } from './semi-supervised-teacher.ts';
+import { decodeSoftLabels, encodeSoftLabels, type SoftLabels } from './soft-labels.ts';
+import { measureTeacher, noQuality, type TeacherQuality } from './teacher-quality.ts';
 
 export interface Teacher {
   /** Soft labels to distil from, for a round that queries `indices`; `undefined` while the teacher knows nothing. */
@@ -59,6 +46,8 @@ export async function openTeacher(deps: TeacherDeps): Promise<Teacher> {
       const source: ModelSource = { kind: 'zoo', name: config.teacher.model, exampleShape: config.data.exampleShape, numClasses: config.data.numClasses };
       return ModelTeacher.open(deps, source, { knowsSomething: false, epochs: config.teacher.epochs });
     }
+    case 'semiSupervised':
+      return SemiSupervisedTeacher.open(deps, { kind: 'zoo', name: config.teacher.model, exampleShape: config.data.exampleShape, numClasses: config.data.numClasses });
     case 'pretrained':
       return ModelTeacher.open(deps, deps.pretrained!, { knowsSomething: true, epochs: config.teacher.epochs });
   }
@@ -66,7 +55,6 @@ export async function openTeacher(deps: TeacherDeps): Promise<Teacher> {
 
 const consensusBlob = 'teacher/consensus';
 const modelBlob = 'teacher/model';
-const noQuality: TeacherQuality = { accuracy: null, nll: null };
 
 /** FedMD (Li & Wang 2019): what was released last is what is distilled next. */
 class ConsensusTeacher implements Teacher {
@@ -138,14 +126,7 @@ class ModelTeacher implements Teacher {
       this.#knowsSomething = true;
       this.#quality = undefined;
     }
-    return (this.#quality ??= await this.#evaluate());
-  }
-
-  async #evaluate(): Promise<TeacherQuality> {
-    const { evaluationSet } = this.#deps;
-    if (evaluationSet === undefined) return noQuality;
-    const { accuracy, negativeLogLikelihood } = evaluate(await this.#model.predict(evaluationSet.examples), 'logits', evaluationSet.labels);
-    return { accuracy, nll: negativeLogLikelihood };
+    return (this.#quality ??= await measureTeacher(this.#model, this.#deps.evaluationSet));
   }
 
   model(): OpenModel {
@@ -155,26 +136,4 @@ class ModelTeacher implements Teacher {
   dispose(): Promise<void> {
     return this.#model.dispose();
   }
-}
-
-/** uint32 count, uint8 kind (0 logits, 1 probabilities), three zero bytes, uint32 classes, indices, float32 values. */
-function encodeSoftLabels({ indices, matrix, kind }: SoftLabels): Uint8Array {
-  const values = selectRows(matrix, Uint32Array.from({ length: matrix.rows }, (_, i) => i)).values;
-  return concatBytes(
-    uint32Bytes(indices.length),
-    Uint8Array.of(kind === 'logits' ? 0 : 1, 0, 0, 0),
-    uint32Bytes(matrix.columns),
-    new Uint8Array(Uint32Array.from(indices).buffer),
-    new Uint8Array(values.buffer),
-  );
-}
-
-function decodeSoftLabels(bytes: Uint8Array): SoftLabels {
-  const whole = bytes.slice();
-  const view = new DataView(whole.buffer);
-  const rows = view.getUint32(0, true);
-  const columns = view.getUint32(8, true);
-  const indices = new Uint32Array(whole.buffer, 12, rows);
-  const values = new Float32Array(whole.buffer, 12 + 4 * rows, rows * columns);
-  return { indices, matrix: { rows, columns, values }, kind: view.getUint8(4) === 0 ? 'logits' : 'probabilities' };
 }

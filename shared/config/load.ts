@@ -239,7 +239,10 @@ function unknownKeyHint(path: Path, known: readonly string[], schema: z.core.$Zo
   const near = nearest(key, known);
   if (near !== undefined) return `did you mean \`${near}\`?`;
   // A key of another section, e.g. `epsilon` outside `privacy`; not one that this section has with another `kind`.
-  const elsewhere = schemaKeys(schema).filter((other) => plain(other.split('.').at(-1)!) === plain(key));
+  const everywhere = schemaKeys(schema).filter((other) => plain(other.split('.').at(-1)!) === plain(key));
+  // Of several, the one below where the key was written.
+  const below = everywhere.filter((other) => path.length > 1 && other.startsWith(`${pathText(path.slice(0, -1))}.`));
+  const elsewhere = below.length === 1 ? below : everywhere;
   if (elsewhere.length === 1 && elsewhere[0] !== pathText(path)) return `did you mean \`${elsewhere[0]}\`?`;
   return known.length > 0 ? `known here: ${known.join(', ')}` : undefined;
 }

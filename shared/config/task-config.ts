@@ -95,6 +95,8 @@ export const TaskConfigSchema = z.strictObject({
       z.strictObject({ kind: z.literal('learner'), model: name.default('mlp-large'), epochs: positiveInteger.max(10_000).default(5) }),
       /** A model that exists already: a folder with a saved TF.js LayersModel. It keeps learning from the consensus when `epochs` > 0. */
       z.strictObject({ kind: z.literal('pretrained'), path: z.string().min(1), outputKind: z.enum(['logits', 'probabilities']).default('logits'), epochs: z.int().min(0).max(10_000).default(0) }),
+      /** A model that learns from few noised votes and all of the transfer set, whose labels it guesses (docs/semi-supervised.md). */
+      z.strictObject({ kind: z.literal('semiSupervised'), model: name.default('cnn-medium') }),
     ])
     .prefault({ kind: 'learner' }),
   student: StudentSchema.prefault({}),
@@ -141,8 +143,16 @@ export const TaskConfigSchema = z.strictObject({
           /** Each shard's model casts one vote for each transfer example, instead of giving probabilities. */
           votes: z.boolean().default(true),
           model: name.default('softmax-regression'),
+          /** What shards' models see: the `examples`, or their points in the `embedding` of the transfer set (docs/semi-supervised.md). */
+          inputs: z.enum(['examples', 'embedding']).default('examples'),
           /** Passes of each shard's model over its shard. */
           epochs: positiveInteger.max(10_000).default(30),
+          /** Examples per training step of a shard's model: shards are small. */
+          batchSize: positiveInteger.max(65_536).default(20),
+          /** Adam's, for shards' models. */
+          learningRate: z.number().positive().max(10).default(0.01),
+          /** Weight of the L2 penalty on kernels of shards' models. */
+          l2: z.number().min(0).max(10).default(0.001),
           /** A shard whose largest probability for an example is below this has no opinion on it. Public, and about one shard alone. */
           minConfidence: z.number().min(0).max(1).default(0),
         })
@@ -151,8 +161,8 @@ export const TaskConfigSchema = z.strictObject({
     .prefault({}),
   aggregation: z
     .strictObject({
-      /** `meanLogits` (FedMD), `meanProbabilities`, `entropyReduction` (DS-FL's ERA). */
-      aggregator: z.enum(['meanLogits', 'meanProbabilities', 'entropyReduction']).default('meanProbabilities'),
+      /** `meanLogits` (FedMD), `meanProbabilities`, `entropyReduction` (DS-FL's ERA), `meanVotes` (as they are, noise and all, for a semi-supervised teacher). */
+      aggregator: z.enum(['meanLogits', 'meanProbabilities', 'entropyReduction', 'meanVotes']).default('meanProbabilities'),
       /** Temperature of ERA's sharpening softmax. */
       eraTemperature: z.number().positive().max(10).default(0.1),
       /** How predictions without noise are encoded on the wire; noised ones are always integers. */
@@ -164,6 +174,8 @@ export const TaskConfigSchema = z.strictObject({
       rounds: positiveInteger.max(100_000).default(5),
       /** Transfer examples queried in each round; default: the whole transfer set. */
       transferBatch: positiveInteger.optional(),
+      /** Which transfer examples are queried: drawn at `random`, or the middles of as many clusters of the transfer set. */
+      querySelection: z.enum(['random', 'clusterMiddles']).default('random'),
       /** Clients sampled for a round; default: everyone who is connected. */
       cohortSize: positiveInteger.max(100_000).optional(),
       /** The first round starts when this many clients have joined. */

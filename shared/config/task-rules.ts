@@ -16,8 +16,11 @@ const bytesPerValue = { float32: 4, float16: 2, uint8: 1 } as const;
 /** Fewest clients in a secure sum. */
 const LEAST_SECURE_QUORUM = 3;
 
+/** Most transfer examples of which all pairs are compared (a minute). */
+const MOST_CLUSTERED = 20_000;
+
 /** Whether an aggregator needs no more than the sum of all contributions. */
-const worksOnSum: Readonly<Record<Task['aggregation']['aggregator'], boolean>> = { meanLogits: true, meanProbabilities: true, entropyReduction: true };
+const worksOnSum: Readonly<Record<Task['aggregation']['aggregator'], boolean>> = { meanLogits: true, meanProbabilities: true, meanVotes: true, entropyReduction: true };
 
 /** How many examples a source gives, where that is known without reading it. */
 function knownSize(source: DataSource): number | undefined {
@@ -99,7 +102,7 @@ export const taskRules: readonly ConfigRule<Task>[] = [
     reads: ['privacy.sampleAndAggregate', 'aggregation.aggregator'],
     check({ privacy, aggregation }) {
       if (privacy?.sampleAndAggregate?.votes !== true || aggregation?.aggregator !== 'meanLogits') return undefined;
-      return { path: 'aggregation.aggregator', expected: 'meanProbabilities or entropyReduction, because of privacy.sampleAndAggregate.votes', got: 'meanLogits', hint: 'votes are probabilities; or set votes to false' };
+      return { path: 'aggregation.aggregator', expected: 'meanProbabilities, meanVotes or entropyReduction, because of privacy.sampleAndAggregate.votes', got: 'meanLogits', hint: 'votes are probabilities; or set votes to false' };
     },
   },
   {
@@ -147,6 +150,24 @@ export const taskRules: readonly ConfigRule<Task>[] = [
     check({ aggregation, teacher }) {
       if (aggregation?.aggregator !== 'meanLogits' || teacher?.kind !== 'pretrained' || teacher.outputKind === 'logits') return undefined;
       return { path: 'teacher.outputKind', expected: 'logits, because aggregation.aggregator is meanLogits', got: 'probabilities', hint: 'use a teacher without a final softmax, or aggregate with meanProbabilities' };
+    },
+  },
+  {
+    reads: ['aggregation.aggregator', 'teacher'],
+    check({ aggregation, teacher }) {
+      if (aggregation === undefined || teacher === undefined || (aggregation.aggregator === 'meanVotes') === (teacher.kind === 'semiSupervised')) return undefined;
+      if (teacher.kind === 'semiSupervised') return { path: 'aggregation.aggregator', expected: 'meanVotes, because teacher.kind is semiSupervised', got: aggregation.aggregator, hint: 'it spreads the votes as they are, so that their noise cancels first' };
+      return { path: 'aggregation.aggregator', expected: `meanProbabilities, meanLogits or entropyReduction, because teacher.kind is ${teacher.kind}`, got: 'meanVotes', hint: 'noised votes are no probabilities: only `teacher: { kind: semiSupervised }` takes them as they are' };
+    },
+  },
+  {
+    reads: ['teacher', 'schedule.querySelection', 'transferSet'],
+    check({ teacher, schedule, transferSet }) {
+      if (teacher === undefined || schedule === undefined || transferSet === undefined) return undefined;
+      const size = knownSize(transferSet);
+      if (size === undefined || size <= MOST_CLUSTERED || (teacher.kind !== 'semiSupervised' && schedule.querySelection === 'random')) return undefined;
+      const why = teacher.kind === 'semiSupervised' ? 'teacher.kind is semiSupervised' : 'schedule.querySelection is clusterMiddles';
+      return { path: 'transferSet.size', expected: `at most ${MOST_CLUSTERED} examples, because ${why}`, got: `${size}`, hint: 'all pairs of examples are compared' };
     },
   },
   {

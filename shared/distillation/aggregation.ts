@@ -12,7 +12,7 @@ import { FederationError, unreachable } from '../errors.ts';
 import type { Matrix, OutputKind } from '../types/matrix.ts';
 import { softmax } from './temperature.ts';
 
-export type Aggregator = 'meanLogits' | 'meanProbabilities' | 'entropyReduction';
+export type Aggregator = 'meanLogits' | 'meanProbabilities' | 'meanVotes' | 'entropyReduction';
 
 export interface Consensus {
   /** [public examples x classes] */
@@ -87,6 +87,9 @@ export function consensusFromSum(
       return { consensus: mean, kind: 'logits' };
     case 'meanProbabilities':
       return { consensus: options.noised ? projectRowsToSimplex(mean) : mean, kind: 'probabilities' };
+    // As they are, negative ones too: who spreads them over many examples lets their noise cancel first.
+    case 'meanVotes':
+      return { consensus: mean, kind: 'probabilities' };
     case 'entropyReduction':
       return { consensus: softmax(options.noised ? projectRowsToSimplex(mean) : mean, options.eraTemperature), kind: 'probabilities' };
     default:

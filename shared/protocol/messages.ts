@@ -82,7 +82,11 @@ const TaskPrivacySchema = z
         votes: z.boolean(),
         /** A name from the model zoo. */
         model: z.string().min(1).max(64),
+        inputs: z.enum(['examples', 'embedding']),
         epochs: z.int().min(1).max(10_000),
+        batchSize: z.int().min(1).max(65_536),
+        learningRate: z.number().positive().max(10),
+        l2: z.number().min(0).max(10),
         minConfidence: z.number().min(0).max(1).default(0),
       })
       .nullable()

@@ -136,7 +136,7 @@ describe('a task', () => {
     ['a share of noise outside a sum', { mechanism: 'discreteGaussian' }],
     ['all of the noise inside of one', { trustMode: 'secure-aggregation', secureAggregation: { minSurvivors: 6, maxCorrupt: 1 } }],
     ['records without shards', { unit: 'record' }],
-    ['shards of clients', { sampleAndAggregate: { shards: 5, votes: true, model: 'mlp-small', epochs: 1 } }],
+    ['shards of clients', { sampleAndAggregate: { shards: 5, votes: true, model: 'mlp-small', inputs: 'examples', epochs: 1, batchSize: 20, learningRate: 0.01, l2: 0 } }],
   ])('document that promises %s is malformed', (_what, change) => {
     const task = taskOf({});
     expect(TaskDocumentSchema.safeParse({ ...task, privacy: { ...task.privacy, ...change } }).success).toBe(false);

@@ -110,7 +110,7 @@ export class FakeCoordinator {
 
   taskValue(changes: Record<string, Json> = {}): Json {
     const { mechanism, epsilon, rounds, trustMode, admission, alpha, quorum, maxCorrupt, shards } = this.config;
-    const sampleAndAggregate = shards === null ? null : { shards, votes: true, model: 'softmax-regression', epochs: 4, minConfidence: 0 };
+    const sampleAndAggregate = shards === null ? null : { shards, votes: true, model: 'softmax-regression', inputs: 'examples', epochs: 4, batchSize: 20, learningRate: 0.01, l2: 0.001, minConfidence: 0 };
     return {
       protocol: 'fdp/1',
       task: 'toy',

@@ -25,7 +25,7 @@ function taskWith(settings: Partial<NonNullable<TaskDocument['privacy']['sampleA
   return { ...task, privacy: { ...task.privacy, sampleAndAggregate: { ...task.privacy.sampleAndAggregate!, ...settings } } };
 }
 const setUp = (change: Partial<ShardModelsInit> = {}): ShardModelsInit & { readonly engine: FakeEngine } =>
-  ({ engine: new FakeEngine(), store: new MemoryStore(), task: taskWith(), taskDigest: key, privateDataset: toyData(40), ...change }) as ShardModelsInit & { readonly engine: FakeEngine };
+  ({ engine: new FakeEngine(), store: new MemoryStore(), task: taskWith(), taskDigest: key, privateDataset: toyData(40), transferSet: query, ...change }) as ShardModelsInit & { readonly engine: FakeEngine };
 const predictWith = async (init: ShardModelsInit, parameters = release()) => (await ShardModels.train(init, never)).predict(query, parameters, never);
 
 /** An engine whose models favour one class everywhere, and which one depends on every record they have seen: what one record can do at most. */
