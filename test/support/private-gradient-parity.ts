@@ -19,7 +19,7 @@ export interface PrivateParityOptions {
 export interface PrivateParity {
   /** Whether the graph takes all rows at once. */
   readonly hasRules: boolean;
-  /** Largest difference of an element of a sum, relative to the largest element of that sum; and of a norm, relative to it. Over clipping norms that clip no, some and all examples. */
+  /** Largest difference of an element of a sum, relative to the largest sum of magnitudes in that weight; and of a norm, relative to it. Over clipping norms that clip no, some and all examples. */
   readonly worst: number;
   readonly where: string;
 }
@@ -83,8 +83,16 @@ export async function privateGradientParity(build: () => LayersModel, { rows = 4
       for (const [position, i] of all.gradients.entries()) {
         const actual = outputs[names.gradient(i)]!.data;
         const expected = new Float64Array(actual.length);
-        perExample.forEach((parts, row) => parts[position]!.forEach((x, j) => (expected[j]! += x * Math.min(1, clippingNorm / norms[row]!))));
-        const largest = expected.reduce((most, x) => Math.max(most, Math.abs(x)), 1e-9);
+        // What the examples add up to without their signs: where they cancel, the rounding of what is added up stays.
+        const magnitude = new Float64Array(actual.length);
+        perExample.forEach((parts, row) =>
+          parts[position]!.forEach((x, j) => {
+            const clipped = x * Math.min(1, clippingNorm / norms[row]!);
+            expected[j]! += clipped;
+            magnitude[j]! += Math.abs(clipped);
+          }),
+        );
+        const largest = magnitude.reduce((most, x) => Math.max(most, x), 1e-9);
         const difference = expected.reduce((most, x, j) => Math.max(most, Math.abs(x - actual[j]!)), 0) / largest;
         if (!(difference <= worst)) [worst, where] = [difference, `${network.weights[i]!.originalName} at clipping norm ${clippingNorm}`];
       }

@@ -91,6 +91,21 @@ withOnnxRuntime(() => {
     await architecture.dispose();
   });
 
+  it('takes one row where a layer has no rule: an embedding that is used twice', async () => {
+    await loadBackend('tfjs-cpu');
+    useBackend('tfjs-cpu');
+    const x = tf.input({ shape: [6] });
+    const embedding = layers.embedding({ inputDim: 5, outputDim: 3 });
+    const [once, again] = [x, layers.reLU().apply(x) as SymbolicTensor].map((positions) => embedding.apply(positions) as SymbolicTensor);
+    const sum = layers.flatten().apply(layers.concatenate().apply([once!, again!])) as SymbolicTensor;
+    const network = tf.model({ inputs: x, outputs: layers.dense({ units: 4 }).apply(sum) as SymbolicTensor });
+    const architecture = new Architecture({ network, topology: {}, head: 'logits', summary: { name: 'shared', parameterCount: 0, weightBytes: 0, exampleShape: [6], numClasses: 4 } });
+    const lease = await architecture.privateStep({ term: { kind: 'crossEntropy', temperature: 1 }, rows: 8 });
+    expect(lease.compiled.traced.plan.rows).toBe(1);
+    lease.release();
+    await architecture.dispose();
+  });
+
   it('has no rule for examples that are mixed up', async () => {
     const mixing: (() => LayersModel)[] = [
       vector(() => [layers.dense({ units: 5 }), layers.batchNormalization(), layers.dense({ units: 5 })]),
