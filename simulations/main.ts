@@ -12,6 +12,7 @@ const subcommands: Readonly<Record<string, () => Promise<Command>>> = {
   join: async () => (await import('../client/main.ts')).joinCommand(),
   simulate: async () => (await import('./commands/simulate.ts')).simulateCommand(),
   data: async () => (await import('./commands/data.ts')).dataCommand(),
+  trust: async () => (await import('./commands/trust.ts')).trustCommand(),
   privacy: async () => (await import('./commands/privacy.ts')).privacyCommand(),
   ls: async () => (await import('./commands/ls.ts')).lsCommand(),
   resume: async () => (await import('./commands/resume.ts')).resumeCommand(),

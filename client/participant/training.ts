@@ -75,9 +75,9 @@ export const studentBlob = 'student';
 /** The blob of the student that never distils: the baseline. */
 export const localOnlyBlob = 'student-local-only';
 
-/** The saved student of a task; `undefined` before it has finished a step. */
-export async function readStudent(store: DurableStore): Promise<SavedModel | undefined> {
-  const bytes = await store.getBlob(studentBlob);
+/** The saved student of a task, or its baseline; `undefined` before it has finished a step. */
+export async function readStudent(store: Pick<DurableStore, 'getBlob'>, blob = studentBlob): Promise<SavedModel | undefined> {
+  const bytes = await store.getBlob(blob);
   return bytes === undefined ? undefined : decodeCheckpoint(bytes).model;
 }
 

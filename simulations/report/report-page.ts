@@ -73,7 +73,7 @@ export function renderReport(report: RunReport): string {
   ].join('\n')}\n`;
 }
 
-function section(id: string, title: string, ...parts: readonly string[]): string {
+export function section(id: string, title: string, ...parts: readonly string[]): string {
   const content = parts.filter(Boolean);
   return content.length === 0 ? '' : [`<section aria-labelledby="${id}">`, `<h2 id="${id}">${h(title)}</h2>`, ...content, '</section>'].join('\n');
 }
@@ -133,16 +133,16 @@ export function headline(report: RunReport): string {
 
 // --- tables -----------------------------------------------------------------------------------------------------------
 
-interface Head {
+export interface Head {
   readonly name: string;
   readonly unit?: string;
   readonly isText?: boolean;
 }
 
 /** A cell is text, or markup that is already escaped. */
-type Cell = string | { readonly markup: string };
+export type Cell = string | { readonly markup: string };
 
-function table(caption: string, label: string, heads: readonly Head[], rows: readonly (readonly Cell[])[], foot: readonly (readonly Cell[])[] = [], isSticky = true): string {
+export function table(caption: string, label: string, heads: readonly Head[], rows: readonly (readonly Cell[])[], foot: readonly (readonly Cell[])[] = [], isSticky = true): string {
   const isLong = (cell: Cell) => (typeof cell === 'string' ? cell.length > 24 : cell.markup.length > 60);
   const content = (cell: Cell) => (typeof cell === 'string' ? h(cell) : cell.markup);
   const row = (cells: readonly Cell[]) => `<tr>${cells.map((cell, index) => (index === 0 ? `<th scope="row"${isLong(cell) ? ' class="l"' : ''}>${content(cell)}</th>` : `<td${heads[index]?.isText ? ` class="t${isLong(cell) ? ' l' : ''}"` : ''}>${content(cell)}</td>`)).join('')}</tr>`;
@@ -159,7 +159,7 @@ function table(caption: string, label: string, heads: readonly Head[], rows: rea
 }
 
 /** A row header with a quieter second line. */
-function named(name: string, more: string): Cell {
+export function named(name: string, more: string): Cell {
   return { markup: `${h(name)} <small>${h(more)}</small>` };
 }
 
@@ -208,7 +208,7 @@ function resultTable(report: RunReport): string {
   return table(caption, 'Result by client', heads, rows, foot);
 }
 
-function figureMarkup({ id, title, caption, svg, data }: Figure): string {
+export function figureMarkup({ id, title, caption, svg, data }: Figure): string {
   return [
     `<figure id="figure-${id}">`,
     `<h3>${h(title)}</h3>`,
