@@ -26,6 +26,11 @@ it('a client dies in every stage: it is charged for what it sent, sends one form
   const federation = await Federation.make({ ...secureTask.schedule, rounds: isThorough ? 12 : 6 }, secureTask.privacy);
   const coordinator = federation.coordinator();
   const joinUrl = await federation.joinUrl(coordinator);
+  // Whoever leaves the default as it is wants five honest clients in a sum, and is told how to say otherwise.
+  const strict = federation.client('five', joinUrl, { extra: ['--min-honest', '5'] });
+  expect(await strict.ended).toBe(3);
+  expect(strict.err).toContain('Only 4 honest clients are sure to be in a sum, and you asked for at least 5.');
+  expect(strict.err).toContain('--min-honest 4');
   const living = others.map((name) => federation.client(name, joinUrl));
   const points = isThorough ? '' : clientPoints.map((point) => `^${point.replaceAll('.', '\\.')}$`).join('|');
   const { end, kills, last } = await restarted(() => federation.client('one', joinUrl, { dying: points }), { until: hasLeft });
