@@ -22,6 +22,8 @@ export interface PrivateParity {
   /** Largest difference of an element of a sum, relative to the largest sum of magnitudes in that weight; and of a norm, relative to it. Over clipping norms that clip no, some and all examples. */
   readonly worst: number;
   readonly where: string;
+  /** The same relative to the largest sum of magnitudes in all weights, which are clipped as one vector; norms as before. */
+  readonly worstOfWhole: number;
 }
 
 const size = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
@@ -63,6 +65,7 @@ export async function privateGradientParity(build: () => LayersModel, { rows = 4
   };
 
   let [worst, where] = [0, ''];
+  let worstOfWhole = 0;
   if (all !== undefined) {
     const single = await runner(one.graph);
     const perExample: Float32Array[][] = [];
@@ -79,9 +82,10 @@ export async function privateGradientParity(build: () => LayersModel, { rows = 4
       norms.forEach((norm, row) => {
         const difference = Math.abs(outputs[names.norms]!.data[row]! - norm) / Math.max(norm, 1e-9);
         if (!(difference <= worst)) [worst, where] = [difference, `norm of row ${row}: ${outputs[names.norms]!.data[row]!} instead of ${norm}`];
+        worstOfWhole = Math.max(worstOfWhole, difference);
       });
-      for (const [position, i] of all.gradients.entries()) {
-        const actual = outputs[names.gradient(i)]!.data;
+      const sums = all.gradients.map((weight, position) => {
+        const actual = outputs[names.gradient(weight)]!.data;
         const expected = new Float64Array(actual.length);
         // What the examples add up to without their signs: where they cancel, the rounding of what is added up stays.
         const magnitude = new Float64Array(actual.length);
@@ -92,13 +96,19 @@ export async function privateGradientParity(build: () => LayersModel, { rows = 4
             magnitude[j]! += Math.abs(clipped);
           }),
         );
-        const largest = magnitude.reduce((most, x) => Math.max(most, x), 1e-9);
-        const difference = expected.reduce((most, x, j) => Math.max(most, Math.abs(x - actual[j]!)), 0) / largest;
-        if (!(difference <= worst)) [worst, where] = [difference, `${network.weights[i]!.originalName} at clipping norm ${clippingNorm}`];
+        const largest = magnitude.reduce((most, x) => Math.max(most, x), 0);
+        return { weight, largest, difference: expected.reduce((most, x, j) => Math.max(most, Math.abs(x - actual[j]!)), 0) };
+      });
+      const whole = Math.max(...sums.map(({ largest }) => largest), 1e-9);
+      for (const { weight, largest, difference } of sums) {
+        // A gradient that is almost nothing beside the others is the rounding of theirs.
+        const relative = difference / Math.max(largest, 1e-3 * whole);
+        if (!(relative <= worst)) [worst, where] = [relative, `${network.weights[weight]!.originalName} at clipping norm ${clippingNorm}`];
+        worstOfWhole = Math.max(worstOfWhole, difference / whole);
       }
     }
     await together.release();
   }
   network.dispose();
-  return { hasRules: all !== undefined, worst, where };
+  return { hasRules: all !== undefined, worst, where, worstOfWhole };
 }

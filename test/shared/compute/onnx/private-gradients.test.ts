@@ -72,7 +72,11 @@ withOnnxRuntime(() => {
     it('random models', async () => {
       await fc.assert(
         fc.asyncProperty(randomModel(), fc.integer({ min: 2, max: 5 }), fc.nat(1_000_000), async (build, rows, seed) => {
-          await expectParity(build, { rows, seed, term: { kind: 'crossEntropy', temperature: 8 } });
+          const { hasRules, worst, where, worstOfWhole } = await privateGradientParity(build, { rows, seed, term: { kind: 'crossEntropy', temperature: 8 } });
+          expect(hasRules).toBe(true);
+          expect(worstOfWhole, where).toBeLessThan(tolerance);
+          // Gradients of some random models are a thousandth of others of the same model, and keep the rounding of those. A wrong rule is wrong by more.
+          expect(worst, where).toBeLessThan(0.01);
         }),
         { numRuns: Number(process.env['FEDSTILL_RANDOM_MODELS'] ?? 40) },
       );
