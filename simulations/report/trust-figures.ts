@@ -47,11 +47,12 @@ function reliabilityFigure(report: TrustReport): Figure {
     const panelWidth = (width - left - gap * (columns - 1)) / columns - (columns > 1 ? 12 : 8);
     const side = layout === 'wide' ? 200 : 240;
     const histogram = 46;
+    const top = 66;
     const rowHeight = side + histogram + 84;
     const body: string[] = [];
     for (const [index, model] of drawn.entries()) {
       const x0 = left + (index % columns) * (panelWidth + gap + 12);
-      const y0 = 48 + Math.floor(index / columns) * rowHeight;
+      const y0 = top + Math.floor(index / columns) * rowHeight;
       const x = linearScale([0, 1], [x0, x0 + panelWidth]);
       const y = linearScale([0, 1], [y0 + side, y0]);
       const { bins, error } = model.calibration;
@@ -65,7 +66,6 @@ function reliabilityFigure(report: TrustReport): Figure {
       body.push(line(x(0), y(0), x(1), y(1), `ln thin da k${TEACHER}`));
       const series = model.role === 'teacher' ? TEACHER : 0;
       const known = bins.filter(({ count }) => count > 0);
-      body.push(polyline(known.map(({ meanConfidence, accuracy }) => [x(meanConfidence!), y(accuracy!)] as const), `ln thin k${series}`));
       const most = Math.max(...bins.map(({ count }) => count));
       for (const { meanConfidence, accuracy, interval } of known) {
         body.push(whisker([x(meanConfidence!), y(interval![0])], [x(meanConfidence!), y(interval![1])], series));
@@ -81,7 +81,7 @@ function reliabilityFigure(report: TrustReport): Figure {
       // On the side where a classifier of several classes has no confidences.
       body.push(text(x0 + 2, base - histogram + 9, `most in a bin: ${integer(most)}`, 'mu sm'));
     }
-    const height = 48 + Math.ceil(drawn.length / columns) * rowHeight - 10;
+    const height = top + Math.ceil(drawn.length / columns) * rowHeight - 34;
     body.push(text(0, 14, 'accuracy', 'mu'));
     body.push(text(left + (width - left) / 2, height - 6, 'confidence', 'mu m'));
     return svgImage({
@@ -150,7 +150,7 @@ function classFigure(report: TrustReport): Figure {
       width,
       height: bottom + 34,
       title,
-      description: ['Heat strip: one row a model, one column a class, darker where more of the class is missed.', ...drawn.map((model) => (model.recallGap === null ? '' : `${visibleLine(model.name)}: best class ${model.recallGap.best}, worst class ${model.recallGap.worst}, ${percent(model.recallGap.gap, 0)} points apart.`))].filter(Boolean).join(' '),
+      description: ['Heat strip: one row a model, one column a class, more color where more of the class is missed.', ...drawn.map((model) => (model.recallGap === null ? '' : `${visibleLine(model.name)}: best class ${model.recallGap.best}, worst class ${model.recallGap.worst}, ${percent(model.recallGap.gap, 0)} points apart.`))].filter(Boolean).join(' '),
       body,
     });
   };
@@ -158,7 +158,7 @@ function classFigure(report: TrustReport): Figure {
     id: 'classes',
     title,
     caption: [
-      `Percent of the examples of each class that were recognised; darker is worse. At the right: points between the best and the worst class. A class has ${integer(Math.min(...supports))} to ${integer(Math.max(...supports))} examples here, so a cell is uncertain by up to ± ${percent(largestHalfWidth(report.models), 0)} points (95%, Wilson), and a gap of that size may be chance.`,
+      `Percent of the examples of each class that were recognised; the more color, the more were missed. At the right: points between the best and the worst class. A class has ${integer(Math.min(...supports))} to ${integer(Math.max(...supports))} examples here, so a cell is uncertain by up to ± ${percent(largestHalfWidth(report.models), 0)} points (95%, Wilson), and a gap of that size may be chance.`,
       drawnNote(report.models.length, drawn.length),
       settingsNote(report),
     ].filter(Boolean).join(' '),
@@ -187,7 +187,7 @@ function agreementFigure(report: TrustReport): Figure | undefined {
     const width = WIDTH[layout];
     const box = { left: layout === 'wide' ? 150 : 84, right: width - 60, top: 34, bottom: 34 + 28 * drawn.length };
     const x = linearScale(domain, [box.left + 6, box.right]);
-    const body: string[] = [marker(8, 11, 0, 'solid', 4.5), text(20, 15, 'same example'), marker(118, 11, 1, 'hollow', 4.5), text(130, 15, layout === 'wide' ? 'another example (control)' : 'another (control)')];
+    const body: string[] = [marker(8, 11, 0, 'solid', 4.5), text(20, 15, 'same example'), marker(138, 11, 1, 'hollow', 4.5), text(150, 15, layout === 'wide' ? 'another example (control)' : 'another (control)')];
     for (const tick of niceTicks(domain, layout === 'wide' ? 8 : 5, 0.2)) body.push(line(x(tick), box.top - 4, x(tick), box.bottom, 'gr'), text(x(tick), box.bottom + 16, tick.toFixed(1).replace('-', '−'), 'mu m'));
     for (const [row, { name, saliency }] of drawn.entries()) {
       const y = box.top + 28 * (row + 0.5);
@@ -213,7 +213,7 @@ function agreementFigure(report: TrustReport): Figure | undefined {
     title,
     caption: [
       "Spearman's rank correlation between the student's and the teacher's saliency map (size of the loss's gradient at each input), mean over the examples; bars are ± one standard deviation over the examples. The control takes the teacher's map of one example and the student's of another: only what lies above it is agreement about the example.",
-      `Compared: ${integer(Math.min(...compared.map(({ saliency }) => saliency!.compared)))} examples or more a student, those where both maps are not flat.`,
+      `Compared: at least ${integer(Math.min(...compared.map(({ saliency }) => saliency!.compared)))} examples for each student, those where both maps are not flat.`,
       drawnNote(compared.length, drawn.length),
       settingsNote(report),
     ].filter(Boolean).join(' '),

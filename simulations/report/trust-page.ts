@@ -1,23 +1,23 @@
 /** A trust report as one HTML file: no script, nothing loaded from anywhere; its images are in it. Its content security policy allows just that. */
 import { createHash } from 'node:crypto';
-import { bytes, escapeMarkup, integer, percent, percentSign, plural, points, smallNumber, visibleLine, visibleText } from './format.ts';
+import { bytes, escapeMarkup, integer, percent, percentSign, plural, smallNumber, visibleLine, visibleText } from './format.ts';
 import { pageStyle } from './page-style.ts';
 import { heatPixels, plainPixels, pngDataUri } from './png.ts';
 import { figureMarkup, section, table, type Cell } from './report-page.ts';
 import type { TrustModel, TrustReport } from './trust-data.ts';
 import { renderTrustFigures, settingsNote } from './trust-figures.ts';
-import { againstTeacher, milliseconds, trustRows } from './trust-table.ts';
+import { againstTeacher, threeDigits, trustRows } from './trust-table.ts';
 
 const h = escapeMarkup;
 
 const style = `${pageStyle}
+.overview td{vertical-align:bottom}
 .maps td,.maps th{text-align:center;vertical-align:top;white-space:normal;min-width:7rem;line-height:1.3}
 .maps th:first-child{min-width:6rem}
 .maps img{display:block;margin:0 auto .3rem;width:96px;height:96px;object-fit:contain;image-rendering:pixelated;background:var(--panel)}
 .maps small{display:block;color:var(--muted);font-size:.8rem}
 .scale{display:flex;align-items:center;gap:.6rem;font-size:.84rem;color:var(--muted);margin:0 0 .8rem}
-.scale img{width:160px;height:12px;image-rendering:auto}
-tbody tr.group>*{border-top:1.5px solid var(--rule)}`;
+.scale img{width:160px;height:12px;image-rendering:auto}`;
 
 /** The whole page. The same report gives the same text. */
 export function renderTrustPage(report: TrustReport): string {
@@ -78,15 +78,15 @@ function header(report: TrustReport): string {
   const accuracy = mean(subjects.map((model) => model.accuracy));
   const agreement = mean(students.map(({ fidelity }) => fidelity?.agreement));
   const error = mean(subjects.map(({ calibration }) => calibration.error));
-  const largest = report.settings.epsilons.at(-1)!;
-  const pgd = mean(subjects.map(({ attack }) => attack.pgd.at(-1)));
+  const middle = Math.floor(report.settings.epsilons.length / 2);
+  const pgd = mean(subjects.map(({ attack }) => attack.pgd[middle]));
   const average = subjects.length > 1 ? ' on average' : '';
-  const sentence = `${who}: ${percentSign(accuracy)} right${average}${agreement === null ? '' : `, ${percentSign(agreement)} the same answer as the teacher`}; confidence is off by ${percent(error)} points${average}.`;
+  const sentence = `${who}: ${percentSign(accuracy)} right${average}${agreement === null ? '' : `, ${percentSign(agreement)} the same answer as the teacher`}; confidence misses accuracy by ${percent(error)} points (ECE).`;
   const facts: [string, string, string][] = [
     ['Accuracy', percentSign(accuracy), teacher === undefined || students.length === 0 ? `${plural(report.data.examples, 'example')}` : `teacher ${percentSign(teacher.accuracy)}`],
     ['Calibration error', error === null ? 'n/a' : error.toFixed(3), teacher === undefined || students.length === 0 ? `calibrated: ${mean(subjects.map(({ calibration }) => calibration.errorOfCalibrated.mean))!.toFixed(3)}` : `teacher ${teacher.calibration.error.toFixed(3)}; calibrated: ${mean(subjects.map(({ calibration }) => calibration.errorOfCalibrated.mean))!.toFixed(3)}`],
     ['Worst class', percentSign(mean(subjects.map(({ recallGap, classes }) => (recallGap === null ? null : classes[recallGap.worst]!.recall)))), `recall${average}`],
-    [`PGD at ${smallNumber(largest)}`, percentSign(pgd), teacher === undefined || students.length === 0 ? 'accuracy left' : `left; teacher ${percentSign(teacher.attack.pgd.at(-1))}`],
+    [`PGD at ${smallNumber(report.settings.epsilons[middle]!)}`, percentSign(pgd), teacher === undefined || students.length === 0 ? 'accuracy left' : `left; teacher ${percentSign(teacher.attack.pgd[middle])}`],
   ];
   const day = `${report.createdAt.slice(0, 10)} ${report.createdAt.slice(11, 16)} UTC`;
   return [
@@ -104,26 +104,33 @@ function header(report: TrustReport): string {
 function overview(report: TrustReport): string {
   const rows = trustRows(report);
   const heads = [{ name: 'Measure', isText: true }, ...report.models.map((model) => ({ name: visibleLine(model.name), unit: visibleLine(model.architecture) }))];
-  const cells = rows.map(({ group, name, cell }, i): Cell[] => [{ markup: `${h(name)}${group === rows[i - 1]?.group ? '' : ` <small>${h(group)}</small>`}` }, ...report.models.map((model) => cell(model, report.models))]);
+  const cells = rows.map(({ group, name, cell }, i): Cell[] => [{ markup: `${i === 0 || group === rows[i - 1]!.group ? '' : `<small>${h(group)}</small> `}${h(name)}` }, ...report.models.map((model) => cell(model, report.models))]);
   const teacher = teacherOf(report);
   return [
-    table(
+    `<div class="overview">${table(
       `Every measure${teacher === undefined ? '' : ', the teacher first'}. In brackets: the class. ‘If calibrated’: the ECE that chance alone gives a calibrated model on as many examples. ‘Of other examples’: what two maps share without sharing an example. ${settingsNote(report)}`,
       'Measures side by side',
       heads,
       cells,
-    ),
+    )}</div>`,
     report.models.some(({ role }) => role === 'baseline') ? '<p>‘Alone’: the same client’s student, trained as long on its own records without the federation.</p>' : '',
   ].filter(Boolean).join('\n');
 }
 
 function calibrationWords({ models, data }: TrustReport): string {
   const beyond = models.filter(({ calibration }) => calibration.error > calibration.errorOfCalibrated.percentile95);
-  const direction = (model: TrustModel) => (model.uncertainty.meanConfidence > model.accuracy ? 'too sure of itself' : 'surer than it says');
+  const excess = ({ uncertainty, accuracy }: TrustModel) => uncertainty.meanConfidence - accuracy;
+  const describe = (some: readonly TrustModel[], what: string) => {
+    if (some.length === 0) return [];
+    const sizes = some.map((model) => Math.abs(excess(model))).sort((a, b) => a - b);
+    const range = sizes.length === 1 ? percent(sizes[0]) : `${percent(sizes[0])} to ${percent(sizes.at(-1))}`;
+    return [`confidence is ${range} points ${what} accuracy (${some.map(({ name }) => visibleLine(name)).join(', ')})`];
+  };
+  const directions = [...describe(beyond.filter((model) => excess(model) > 0), 'above'), ...describe(beyond.filter((model) => excess(model) <= 0), 'below')].join('; ');
   const said =
     beyond.length === 0
       ? `No model is further from calibration than a perfectly calibrated one could be by chance on ${plural(data.examples, 'example')}.`
-      : `${beyond.length === models.length ? 'Every model is' : `${beyond.length} of ${models.length} models are`} further from calibration than chance explains on ${plural(data.examples, 'example')}: ${beyond.map((model) => `${visibleLine(model.name)} is ${direction(model)} (confidence ${percentSign(model.uncertainty.meanConfidence)}, accuracy ${percentSign(model.accuracy)})`).join('; ')}.`;
+      : `${beyond.length === models.length ? 'Every model is' : `${beyond.length} of ${models.length} models are`} further from calibration than chance explains on ${plural(data.examples, 'example')}: ${directions}.`;
   return `<p>${h(said)}</p>\n<p>ECE hides what a bin averages out, and it is never 0 on few examples. NLL and Brier score are proper scores: they reward both being right and saying how surely. AUROC of confidence: how often a right answer is surer than a wrong one (0.5 is chance).</p>`;
 }
 
@@ -132,7 +139,7 @@ function classWords(report: TrustReport): string {
   const worst = changed.toSorted((a, b) => a.largestChange!.change - b.largestChange!.change)[0];
   return [
     '<p>An accuracy can be high while one class is lost. Classes are all this report can tell apart: gaps between groups of people need a group label, which these data do not have.</p>',
-    worst === undefined ? '' : `<p>${h(`The largest loss against the teacher: ${visibleLine(worst.name)} recognises class ${worst.largestChange!.class} ${percent(-worst.largestChange!.change)} points less often.`)}</p>`,
+    worst === undefined ? '' : `<p>${h(`The largest loss against the teacher: ${visibleLine(worst.name)} recognises class ${worst.largestChange!.class} less often, by ${percent(-worst.largestChange!.change)} points.`)}</p>`,
   ].filter(Boolean).join('\n');
 }
 
@@ -154,15 +161,16 @@ function fidelityWords(report: TrustReport): string {
 
 function explanationWords(report: TrustReport): string {
   const compared = report.models.flatMap(({ saliency }) => (saliency === null ? [] : [saliency]));
-  const above = mean(compared.map(({ rankCorrelation, control }) => (rankCorrelation === null || control === null ? null : rankCorrelation.mean - control.rankCorrelation)));
-  const said = above === null ? '' : `<p>${h(`Maps of student and teacher for the same example correlate by ${points(above, 0).replace('+', '')} hundredths more than maps of different examples${compared.length > 1 ? ', on average over the students' : ''}.`)}</p>`;
+  const same = mean(compared.map(({ rankCorrelation }) => rankCorrelation?.mean));
+  const other = mean(compared.map(({ control }) => control?.rankCorrelation));
+  const said = same === null || other === null ? '' : `<p>${h(`Maps of student and teacher correlate by ${smallNumber(Number(same.toFixed(2)))} for the same example and by ${smallNumber(Number(other.toFixed(2)))} for different examples${compared.length > 1 ? ', on average over the students' : ''}.`)}</p>`;
   return `<p>A saliency map shows where a small change of the input changes the loss most. It says where a model is sensitive, not why it decided, and not that it decided well.</p>\n${said}`;
 }
 
 function robustnessWords({ models, data }: TrustReport): string {
   const flat = models.filter(({ attack }) => attack.zeroGradients > 0);
   const warning = flat.length === 0 ? '' : `\n<p class="warn">${h(`A gradient of zeros gives an attack no direction, which is no robustness: ${flat.map((model) => `${visibleLine(model.name)} on ${attackedShare(model, data.examples)}`).join(', ')}. Those accuracies say too much.`)}</p>`;
-  return `<p>None of these models was trained to withstand attacks unless you did so yourself, so low curves are what to expect. Compare student with teacher: distilling can pass a weakness on or take it away.</p>${warning}`;
+  return `<p>A model that was not trained to withstand attacks does not, so low curves are what to expect. What to look for is a student that is easier to mislead than its teacher.</p>${warning}`;
 }
 
 function attackedShare({ attack }: TrustModel, examples: number): string {
@@ -179,8 +187,8 @@ function costTable(report: TrustReport): string {
       teacher === undefined || model === teacher ? '–' : againstTeacher(parameters, teacher.cost.parameters),
       bytes(size),
       multiplications === null ? '–' : integer(multiplications),
-      `${milliseconds(single.median)}`,
-      `${milliseconds(batch.median)} (${milliseconds(batch.quartiles[0])} to ${milliseconds(batch.quartiles[1])})`,
+      threeDigits(single.median),
+      `${threeDigits(batch.median)} (${threeDigits(batch.quartiles[0])} to ${threeDigits(batch.quartiles[1])})`,
       teacher === undefined || model === teacher ? '–' : percentSign(teacher.accuracy > 0 ? model.accuracy / teacher.accuracy : NaN),
     ];
   });
@@ -188,7 +196,7 @@ function costTable(report: TrustReport): string {
   return table(
     `Size and speed. Bytes are those of the weights as float32; multiplications are those of dense and convolutional layers for one example. Times are medians (quartiles in brackets) of 15 predictions with the engine ${visibleLine(machine.engine)}, one thread, weights loaded, on ${visibleLine(machine.cpu)}, ${plural(machine.cores, 'core')}, which other programs may have shared: compare within this table. Accuracy kept is the student’s as a share of the teacher’s. ${settingsNote(report)}`,
     'Size and speed',
-    [{ name: 'Model', isText: true }, { name: 'Parameters' }, { name: 'Against teacher' }, { name: 'Weights' }, { name: 'Multiplications' }, { name: 'One example' }, { name: `${integer(report.models[0]!.cost.batch.size)} examples` }, { name: 'Accuracy kept' }],
+    [{ name: 'Model', isText: true }, { name: 'Parameters' }, { name: 'Against teacher' }, { name: 'Weights' }, { name: 'Multiplications' }, { name: 'One example', unit: 'ms' }, { name: `${integer(report.models[0]!.cost.batch.size)} examples`, unit: 'ms' }, { name: 'Accuracy kept' }],
     rows,
   );
 }
@@ -228,7 +236,7 @@ function pictures(report: TrustReport): string {
 function settings(report: TrustReport): string {
   const { data, machine } = report;
   const entries: [string, string][] = [
-    ['Data', `${data.source}: ${integer(data.examples)} of ${integer(data.available)} examples${data.examples < data.available ? ', drawn by the seed' : ''}, shape [${data.exampleShape.join(', ')}], ${plural(data.numClasses, 'class')}`.replace('classs', 'classes')],
+    ['Data', `${data.source}: ${integer(data.examples)} of ${integer(data.available)} examples${data.examples < data.available ? ', drawn by the seed' : ''}, shape [${data.exampleShape.join(', ')}], ${integer(data.numClasses)} classes`],
     ['Input range', `${smallNumber(data.inputRange.low)} to ${smallNumber(data.inputRange.high)}`],
     ['Calibration', `${report.settings.bins} bins`],
     ['Attacks', `epsilon ${report.settings.epsilons.map(smallNumber).join(', ')} of the input range; PGD with ${plural(report.settings.pgdSteps, 'step')}`],

@@ -10,9 +10,9 @@ export interface TrustRow {
 
 const NONE = '–';
 
-/** Milliseconds in three digits. */
-export function milliseconds(value: number): string {
-  return `${value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value >= 1 ? value.toFixed(2) : value.toFixed(3)} ms`;
+/** As many decimals as leave about three digits. */
+export function threeDigits(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value >= 1 ? value.toFixed(2) : value.toFixed(3);
 }
 
 /** `12x smaller` than the teacher, by parameters. */
@@ -62,8 +62,8 @@ export function trustRows({ settings }: TrustReport): TrustRow[] {
     { group: 'cost', name: 'against teacher', cell: (model, models) => (teacherOf(models) === undefined || model.role === 'teacher' ? NONE : againstTeacher(model.cost.parameters, teacherOf(models)!.cost.parameters)) },
     { group: 'cost', name: 'bytes', cell: ({ cost }) => bytes(cost.bytes) },
     { group: 'cost', name: 'multiplications', cell: ({ cost }) => (cost.multiplications === null ? NONE : integer(cost.multiplications)) },
-    { group: 'cost', name: 'one example', cell: ({ cost }) => milliseconds(cost.single.median) },
-    { group: 'cost', name: '256 examples', cell: ({ cost }) => milliseconds(cost.batch.median) },
+    { group: 'cost', name: 'one example', cell: ({ cost }) => `${threeDigits(cost.single.median)} ms` },
+    { group: 'cost', name: '256 examples', cell: ({ cost }) => `${threeDigits(cost.batch.median)} ms` },
   ];
 }
 
