@@ -29,7 +29,13 @@ const rows: [string, (report: RunReport) => number | null][] = [
   ['gain', (report) => federated(report) - localOnly(report)],
   ['teacher', (report) => report.teacher.final],
   ['one model on all records (bound)', (report) => report.centralized.accuracy],
-  ...(reports[0]?.noisy ?? []).map(({ epsilon }, index): [string, (report: RunReport) => number] => [`after federation, local Gaussian noise, ε = ${epsilon}`, (report) => mean(report.noisy[index]!.federated)]),
+  ...(reports[0]?.noisy ?? []).flatMap(({ epsilon, mechanism }, index): [string, (report: RunReport) => number | null][] => {
+    const name = mechanism === 'votes' ? `votes of shards in a secure sum, ε = ${epsilon} for a record` : `local Gaussian noise, ε = ${epsilon} for a client`;
+    return [
+      [`after federation, ${name}`, (report) => mean(report.noisy[index]!.federated)],
+      [`its teacher`, (report) => report.noisy[index]!.teacher],
+    ];
+  }),
 ];
 console.log(`| test accuracy, % | ${seeds.map((seed) => `seed ${seed}`).join(' | ')} | mean ± sd over seeds |`);
 console.log(`| --- | ${seeds.map(() => '---:').join(' | ')} | ---: |`);

@@ -8,11 +8,11 @@ import { loadDataSource, writeIdxFolder } from '../../shared/node/data-source.ts
 import { closeRun, freeRunDirectory, readRunManifest, writeRunManifest } from '../../shared/node/run-folder.ts';
 import { packageVersion } from '../../shared/node/version.ts';
 import { runWithNoise, trainCentralized } from '../demo/comparison.ts';
-import { runFederation } from '../demo/federation.ts';
+import { recordRunDirectory, runFederation } from '../demo/federation.ts';
 import { gatherReport } from '../demo/gather-report.ts';
 import { killAllOnExit } from '../demo/processes.ts';
 import { readDemoProgress, writeDemoProgress, type DemoProgress } from '../demo/progress.ts';
-import { demoModels, demoPartition, demoSeeds, demoTask, privateRecords, testExamples } from '../demo/settings.ts';
+import { demoModels, demoPartition, demoRecordTask, demoSeeds, demoTask, privateRecords, recordLevel, testExamples } from '../demo/settings.ts';
 import { renderReport } from '../report/report-page.ts';
 import { renderTable } from '../report/table.ts';
 import type { ScenarioData } from '../run-simulation.ts';
@@ -63,12 +63,24 @@ export async function runDemo(options: DemoOptions): Promise<void> {
     const data = await loadData(seed);
     if (progress.clients === undefined) await keep({ clients: await prepareFolders(runDirectory, seed, data) });
     const clients = progress.clients!;
+    const testDirectory = join(runDirectory, 'data', 'test');
     for (const { name, model, examples, classHistogram } of clients) say(`${name}: ${model}, ${examples} private records, by class ${classHistogram.join(' ')}`);
     if (progress.federation === undefined) {
       say(`\nFederation: 1 coordinator and ${clients.length} client processes on loopback; sealed predictions on ${data.transferSet.count} public images, no noise`);
       const startedAt = performance.now();
-      await runFederation({ runDirectory, seed, clients, engine, say, signal: interrupt.signal });
+      await runFederation({ runDirectory, testDirectory, ownerFlags: ['--allow', 'none'], baseline: true, seed, clients, engine, say, signal: interrupt.signal });
       await keep({ federation: { seconds: (performance.now() - startedAt) / 1000 } });
+    }
+    if (progress.records === undefined) {
+      const { epsilon, delta, queries, shards, minSurvivors, maxCorrupt } = recordLevel;
+      say(
+        `\nThe same owners with a guarantee for every record: epsilon ${epsilon}, delta ${delta}, replace-one, against the coordinator and up to ${maxCorrupt} client that works with it, discrete Gaussian accounting of 1 release;\n` +
+          `secure aggregation over at least ${minSurvivors} clients, ${shards} shards each, votes on ${queries} of ${data.transferSet.count} public images`,
+      );
+      const startedAt = performance.now();
+      const honest = String(minSurvivors - maxCorrupt);
+      await runFederation({ runDirectory: recordRunDirectory(runDirectory), testDirectory, ownerFlags: ['--min-honest', honest], baseline: false, seed, clients, engine, say, signal: interrupt.signal });
+      await keep({ records: { seconds: (performance.now() - startedAt) / 1000 } });
     }
     if (progress.centralized === undefined || progress.noisy === undefined) {
       say('\nFor comparison: one model on all records, and the same federation with local noise');
@@ -86,6 +98,7 @@ export async function runDemo(options: DemoOptions): Promise<void> {
     say('');
     process.stdout.write(renderTable(report, { columns: process.stdout.columns ?? 100, color: process.stdout.isTTY && process.env['NO_COLOR'] === undefined }));
     say(`\n${report.statement}`);
+    say(`The statement of the run with a guarantee for every record: ${join(recordRunDirectory(runDirectory), 'coordinator', 'privacy.txt')}`);
     say(`Report: ${join(runDirectory, 'report.html')} (opens in any browser, needs no network)`);
     say('Next:   a federation of your own, in three terminals: see "Your own federation" in README.md, or npx fedstill serve --help');
   } catch (error) {
@@ -132,5 +145,8 @@ async function prepareFolders(runDirectory: string, seed: number, data: Scenario
   const folders = await splitData(data.pool, { clients: demoModels.length, partition: demoPartition, seed: demoSeeds.partition(seed), out: join(runDirectory, 'data') });
   await writeIdxFolder(join(runDirectory, 'data', 'test'), data.testSet!);
   await writeFile(join(runDirectory, 'task.yaml'), stringify(demoTask(seed)));
+  const records = recordRunDirectory(runDirectory);
+  await mkdir(records, { recursive: true, mode: 0o700 });
+  await writeFile(join(records, 'task.yaml'), stringify(demoRecordTask(seed)));
   return folders.map((folder, index) => ({ name: `client-${index + 1}`, model: demoModels[index]!, directory: folder.directory, examples: folder.examples, classHistogram: [...folder.classHistogram] }));
 }

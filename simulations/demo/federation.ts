@@ -1,4 +1,4 @@
-/** The demo's federation: one coordinator process and five client processes on loopback, and one live line a round. */
+/** The demo's federations: one coordinator process and five client processes on loopback each, and one live line a round. */
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -6,6 +6,7 @@ import { ClientMetricsSchema, type ClientMetrics } from '../../client/participan
 import type { EnginePreference } from '../../shared/compute/select-engine.ts';
 import { FederationError } from '../../shared/errors.ts';
 import type { RunEvent } from '../../shared/ports/event-sink.ts';
+import { PrivacyStatementSchema } from '../../shared/privacy/statement.ts';
 import type { RoundMetrics } from '../run-simulation.ts';
 import { mean } from '../spread.ts';
 import { startFedstill, type JsonProcess } from './processes.ts';
@@ -19,7 +20,14 @@ export interface DemoClient {
 }
 
 export interface FederationOptions {
+  /** Of this federation alone: its task, its coordinator's run, its clients' states and all logs. */
   readonly runDirectory: string;
+  /** Labelled images on which clients measure their students, an IDX folder. */
+  readonly testDirectory: string;
+  /** What the owners allow, e.g. `--allow none`. */
+  readonly ownerFlags: readonly string[];
+  /** Also trains students that never distil. */
+  readonly baseline: boolean;
   readonly seed: number;
   readonly clients: readonly DemoClient[];
   readonly engine: EnginePreference;
@@ -27,12 +35,14 @@ export interface FederationOptions {
   readonly signal: AbortSignal;
 }
 
+/** Where the federation with a guarantee for every record keeps everything. */
+export const recordRunDirectory = (runDirectory: string) => join(runDirectory, 'records');
 const coordinatorFolder = (runDirectory: string) => join(runDirectory, 'coordinator');
 const stateFolder = (runDirectory: string, client: string) => join(runDirectory, 'clients', client);
 
 /** Runs the federation to its end, or from where it was stopped. Throws when it ends badly; every process has ended then. */
 export async function runFederation(options: FederationOptions): Promise<void> {
-  const { runDirectory, seed, clients, engine, say, signal } = options;
+  const { runDirectory, testDirectory, ownerFlags, baseline, seed, clients, engine, say, signal } = options;
   const logs = join(runDirectory, 'logs');
   await mkdir(logs, { recursive: true });
   const watcher = new RoundWatcher(clients.length, say);
@@ -62,7 +72,7 @@ export async function runFederation(options: FederationOptions): Promise<void> {
           client.name,
           [
             ...['join', url, '--data', client.directory, '--model', client.model, '--state', stateFolder(runDirectory, client.name), '--name', client.name],
-            ...['--test-data', join(runDirectory, 'data', 'test'), '--baseline', '--allow', 'none', '--seed', String(demoSeeds.student(seed, client.name)), '--engine', engine, '--json'],
+            ...['--test-data', testDirectory, ...(baseline ? ['--baseline'] : []), ...ownerFlags, '--seed', String(demoSeeds.student(seed, client.name)), '--engine', engine, '--json'],
           ],
           join(logs, `${client.name}.log`),
           (event) => watcher.onClient(client.name, event),
@@ -91,6 +101,7 @@ class RoundWatcher {
   /** Newest test accuracy of each client's student. */
   readonly #accuracies = new Map<string, number>();
   #pretrained = 0;
+  #sharded = 0;
 
   constructor(clients: number, say: (line: string) => void) {
     this.#clients = clients;
@@ -101,6 +112,7 @@ class RoundWatcher {
     const accuracy = event['testAccuracy'];
     if (typeof accuracy === 'number') this.#accuracies.set(name, accuracy);
     if (event.event === 'pretrained' && ++this.#pretrained === this.#clients) this.#say(`all ${this.#clients} students pretrained on their own records: ${this.#students()}`);
+    if (event.event === 'shards-trained' && ++this.#sharded === this.#clients) this.#say(`all ${this.#clients} clients trained a model on each of their ${String(event['shards'])} shards`);
     if (event.event === 'reconnecting') this.#say(`${name}: no connection, trying again`);
   }
 
@@ -137,6 +149,13 @@ export async function readClientMetrics(runDirectory: string, client: string): P
 
 export async function readStatement(runDirectory: string): Promise<string> {
   return readFile(join(coordinatorFolder(runDirectory), 'privacy.txt'), 'utf8');
+}
+
+/** The noise of one client in its run's statement, in grid steps, and the grid step. */
+export async function readNoise(runDirectory: string): Promise<{ readonly sigmaGrid: number; readonly gridStep: number }> {
+  const statement = PrivacyStatementSchema.parse(JSON.parse(await readFile(join(coordinatorFolder(runDirectory), 'privacy.json'), 'utf8')));
+  if (statement.claim !== 'differentialPrivacy') throw new FederationError('state-mismatch', 'The run with a guarantee for every record claims none.', { field: 'privacy.json', next: 'Start a new demo: npm start.' });
+  return { sigmaGrid: statement.noise.parameterGrid, gridStep: statement.noise.gridStep };
 }
 
 async function readLines(path: string): Promise<unknown[]> {

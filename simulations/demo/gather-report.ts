@@ -4,13 +4,13 @@ import type { ClientMetrics } from '../../client/participant/metrics.ts';
 import { FederationError } from '../../shared/errors.ts';
 import type { ClientResult, NoisyResult, RoundAccuracy, RunReport } from '../report/report-data.ts';
 import { mean } from '../spread.ts';
-import { readClientMetrics, readRoundMetrics, readStatement } from './federation.ts';
+import { readClientMetrics, readNoise, readRoundMetrics, readStatement, recordRunDirectory } from './federation.ts';
 import type { DemoProgress } from './progress.ts';
-import { demoTask, noisyRounds, testExamples, transferExamples } from './settings.ts';
+import { demoTask, noisyRounds, recordLevel, testExamples, transferExamples } from './settings.ts';
 
 export async function gatherReport(runDirectory: string, progress: DemoProgress, createdAt: string): Promise<RunReport> {
-  const { seed, clients, centralized, noisy, federation } = progress;
-  if (clients === undefined || centralized === undefined || noisy === undefined || federation === undefined) {
+  const { seed, clients, centralized, noisy, federation, records } = progress;
+  if (clients === undefined || centralized === undefined || noisy === undefined || federation === undefined || records === undefined) {
     throw new FederationError('state-mismatch', 'The demo is not finished, so there is nothing to report.', { field: 'demo.json', next: `Run: fedstill resume ${runDirectory}` });
   }
   const task = demoTask(seed);
@@ -32,7 +32,7 @@ export async function gatherReport(runDirectory: string, progress: DemoProgress,
     clients: results,
     teacher: { model: task.teacher.kind === 'learner' ? task.teacher.model : 'consensus', byRound: teacherByRound, final: teacherByRound.at(-1)?.accuracy ?? null },
     centralized: { model: task.teacher.kind === 'learner' ? task.teacher.model : task.student.model, accuracy: centralized.accuracy },
-    noisy: noisy.map((result): NoisyResult => ({
+    noisy: [await recordResult(recordRunDirectory(runDirectory), clients, results), ...noisy.map((result): NoisyResult => ({
       mechanism: 'gaussian',
       epsilon: result.epsilon,
       delta: 1e-5,
@@ -42,10 +42,11 @@ export async function gatherReport(runDirectory: string, progress: DemoProgress,
       teacher: result.teacher,
       lesson: lessonOf(result, localOnly),
       guarantee: result.guarantee,
-    })),
+    }))],
     statement: await readStatement(runDirectory),
     timings: [
       { part: 'federation (coordinator and 5 client processes)', seconds: federation.seconds },
+      { part: 'federation with a guarantee for every record (coordinator and 5 client processes)', seconds: records.seconds },
       { part: 'centralized bound', seconds: centralized.seconds },
       ...noisy.map(({ epsilon, seconds }) => ({ part: `federation with local noise, epsilon ${epsilon} (simulated)`, seconds })),
     ],
@@ -77,6 +78,33 @@ function clientResult(client: NonNullable<DemoProgress['clients']>[number], mode
     bytesUp: last.bytesUp,
     bytesDown: last.bytesDown,
     weightSharingBytes: 2 * rounds * model.weightBytes,
+  };
+}
+
+/** The federation whose guarantee is for every record: real processes, as the first one. */
+async function recordResult(directory: string, clients: NonNullable<DemoProgress['clients']>, plain: readonly ClientResult[]): Promise<NoisyResult> {
+  const federated: number[] = [];
+  for (const { name } of clients) {
+    const final = (await readClientMetrics(directory, name)).find((line) => line.phase === 'final');
+    if (final === undefined || final.testAccuracy === null) throw new FederationError('state-mismatch', `${name} has not measured its student at the end.`, { field: 'metrics.jsonl', next: 'Look at its log in the run folder.' });
+    federated.push(final.testAccuracy);
+  }
+  const { epsilon, delta, queries, shards, maxCorrupt } = recordLevel;
+  const { sigmaGrid, gridStep } = await readNoise(directory);
+  const votesStddev = sigmaGrid * gridStep * Math.sqrt(clients.length);
+  const difference = 100 * (mean(federated) - mean(plain.map((client) => client.federated)));
+  return {
+    mechanism: 'votes',
+    epsilon,
+    delta,
+    meanNoiseStddev: votesStddev / (clients.length * shards),
+    federated,
+    localOnly: plain.map((client) => client.localOnly),
+    teacher: (await readRoundMetrics(directory)).at(-1)?.teacherAccuracy ?? null,
+    lesson:
+      `Unit record, replace-one, against the coordinator and up to ${maxCorrupt} client that works with it, Renyi accounting of 1 release of ${queries} rows: ${shards} models a client vote, and only the sum of all votes is ever seen, with noise of standard deviation ${votesStddev.toFixed(1)} votes of ${clients.length * shards}. ` +
+      `${difference >= 0 ? `${difference.toFixed(1)} points above` : `${(-difference).toFixed(1)} points below`} the federation without a guarantee, whose teacher learns nothing from how the public images lie together${difference >= 0 ? ': that gives more here than the noise takes' : ''}.`,
+    guarantee: await readStatement(directory),
   };
 }
 

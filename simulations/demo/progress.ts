@@ -10,6 +10,8 @@ const DemoProgressSchema = z.strictObject({
   seed: z.int(),
   clients: z.array(z.strictObject({ name: z.string(), model: z.string(), directory: z.string(), examples: z.int(), classHistogram: z.array(z.int()) })).optional(),
   federation: z.strictObject({ seconds: z.number() }).optional(),
+  /** The federation whose guarantee is for every record. */
+  records: z.strictObject({ seconds: z.number() }).optional(),
   centralized: z.strictObject({ accuracy: z.number(), seconds: z.number(), engine: z.string(), models: z.array(z.strictObject({ name: z.string(), parameterCount: z.int(), weightBytes: z.int() })) }).optional(),
   noisy: z.array(z.strictObject({ epsilon: z.number(), federated: z.array(z.number()), teacher: z.number().nullable(), meanNoiseStddev: z.number(), guarantee: z.string(), seconds: z.number() })).optional(),
 });

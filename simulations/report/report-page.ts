@@ -48,7 +48,7 @@ export function renderReport(report: RunReport): string {
     section('rounds', 'How it got there', figure('accuracy-by-round')),
     section('data', 'What each client holds', figure('class-histogram')),
     section('privacy', 'What it cost in privacy', privacy(report)),
-    section('noise', 'What local noise does with few clients', noise(report), report.noisy.length > 0 ? figure('accuracy-by-epsilon') : ''),
+    section('noise', 'What noise does with few clients', noise(report), report.noisy.length > 0 ? figure('accuracy-by-epsilon') : ''),
     section('bytes', 'What it cost in bytes', bytesWords(report), figure('bytes')),
     section('reproduce', 'Settings and how to repeat it', settings(report)),
   ];
@@ -255,7 +255,7 @@ function noise(report: RunReport): string {
   const loudest = noisy.reduce((most, result) => (result.meanNoiseStddev > most.meanNoiseStddev ? result : most));
   const needed = loudest.meanNoiseStddev > TOLERABLE_NOISE ? Math.ceil(clients.length * (loudest.meanNoiseStddev / TOLERABLE_NOISE) ** 2) : null;
   return [
-    `<p>A prediction is a probability, so it lies between 0 and 1. With local noise every client hides its own predictions, and the mean over ${plural(clients.length, 'client')} still carries noise of the size in the column ‘noise on the mean’. Noise on a mean falls only with the square root of the number of clients.${
+    `<p>A prediction is a probability, so it lies between 0 and 1. With local noise (gaussian) every client hides its own predictions, and the mean over ${plural(clients.length, 'client')} still carries noise of the size in the column ‘noise on the mean’. Noise on a mean falls only with the square root of the number of clients.${
       needed !== null && Number.isFinite(needed) && clients.length > 0 ? ` To bring the ${smallNumber(loudest.meanNoiseStddev)} at ε = ${epsilon(loudest.epsilon)} down to ${TOLERABLE_NOISE} at the same ε, about ${integer(Number(needed.toPrecision(2)))} clients would have to take part.` : ''
     }</p>`,
     table(
