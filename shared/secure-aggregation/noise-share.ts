@@ -4,12 +4,11 @@
  */
 import { FederationError } from '../errors.ts';
 import type { RandomSource } from '../ports/random-source.ts';
+import { MIN_SHARE_SIGMA } from '../privacy/release.ts';
 import { MAX_SIGMA, sampleDiscreteGaussians } from '../privacy/sampling/discrete-gaussian.ts';
 import type { DiscreteGaussianTable } from '../privacy/sampling/discrete-gaussian-table.ts';
 import { discreteGaussianTable, hasDiscreteGaussianTable, sampleDiscreteGaussianTable, tableSamplerDelta } from '../privacy/sampling/discrete-gaussian-table.ts';
 
-/** Below, a sum of discrete Gaussians is measurably not one (privacy-design.md 2.5: tau < 1e-35 from 3 on). */
-export const MIN_SIGMA = 3;
 /** Discrete Gaussians are subgaussian with variance proxy sigma^2 (Canonne, Kamath & Steinke 2020, Fact 20): beyond 12 sigma with probability below 2 exp(-72) < 2^-102. */
 const TAIL_SIGMAS = 12;
 /** A quotient of floats may be this much (relative) too small. */
@@ -33,8 +32,8 @@ export function noiseShareSigma({ noiseMultiplier, l2Sensitivity, minSurvivors, 
     throw new FederationError('config-invalid', 'the noise of a secure sum is not usable', { field: 'secureAggregation', expected: 'positive noise and sensitivity, minSurvivors > maxCorrupt', got: `${noiseMultiplier}, ${l2Sensitivity}, ${honest}`, next: 'Correct the privacy section of the task.' });
   }
   const sigma = Math.ceil(((noiseMultiplier * l2Sensitivity) / Math.sqrt(honest)) * (1 + ROUNDING_SLACK));
-  if (sigma < MIN_SIGMA || sigma >= MAX_SIGMA) {
-    throw new FederationError('config-invalid', 'the noise of one client does not fit the grid', { field: 'gridStep', expected: `a standard deviation in [${MIN_SIGMA}, ${MAX_SIGMA}) grid steps`, got: String(sigma), next: sigma < MIN_SIGMA ? 'Use a finer grid.' : 'Use a coarser grid.' });
+  if (sigma < MIN_SHARE_SIGMA || sigma >= MAX_SIGMA) {
+    throw new FederationError('config-invalid', 'the noise of one client does not fit the grid', { field: 'gridStep', expected: `a standard deviation in [${MIN_SHARE_SIGMA}, ${MAX_SIGMA}) grid steps`, got: String(sigma), next: sigma < MIN_SHARE_SIGMA ? 'Use a finer grid.' : 'Use a coarser grid.' });
   }
   return sigma;
 }

@@ -1,5 +1,5 @@
 /**
- * A coordinator that lies, with two clients in its hands, against real participants (privacy-design check 19). Whatever it does, what the participants have sent never
+ * A coordinator that lies, with two clients in its hands, against real participants (docs/privacy-model.md section 9, check 19). Whatever it does, what the participants have sent never
  * takes the masks off the inputs of fewer honest clients than the task says: an adversary who knows everything that the coordinator and its puppets know tries it.
  */
 import { describe, expect, it, vi } from 'vitest';

@@ -1,5 +1,5 @@
 /**
- * A coordinator that lies, against the functions that the real client runs (privacy-design.md section 7, checks 19, 20 and 22). Every attack ends in an abort or in
+ * A coordinator that lies, against the functions that the real client runs (docs/privacy-model.md section 9, checks 19, 20 and 22). Every attack ends in an abort or in
  * noise: nobody's input comes out.
  */
 import { beforeAll, describe, expect, it } from 'vitest';

@@ -51,7 +51,7 @@ describe('how noise is drawn', () => {
 });
 
 describe('wrap-around', () => {
-  it('is excluded for 10,000 clients on the grid 1/4096 (privacy-design.md 2.5)', () => {
+  it('is excluded for 10,000 clients on the grid 1/4096', () => {
     const bounds = { clients: 10_000, maxAbsolute: 4096, sigma: 100_000 };
     expect(maxAbsoluteSum(bounds)).toBe(4096e4 + 12 * 100 * 100_000);
     expect(() => checkSumFits(bounds)).not.toThrow();

@@ -10,7 +10,7 @@ import { fixedHash } from '../../support/secure-aggregation.ts';
 const ringOf = (clients: number, manifest = 1, root = 2) => shareGraph({ clients, minSurvivors: Math.ceil(0.95 * clients), maxCorrupt: Math.floor(0.05 * clients) }, fixedHash(manifest), fixedHash(root), nodeCrypto);
 
 describe('thresholds', () => {
-  it.each([[3, 0, 2], [5, 1, 4], [10, 2, 7], [30, 6, 19], [100, 20, 61]])('n = %d, c = %d: t = %d (privacy-design.md 4.3)', (clients, corrupt, threshold) => {
+  it.each([[3, 0, 2], [5, 1, 4], [10, 2, 7], [30, 6, 19], [100, 20, 61]])('n = %d, c = %d: t = %d (Bonawitz et al. 2017, malicious coordinator)', (clients, corrupt, threshold) => {
     expect(completeThreshold(clients, corrupt)).toBe(threshold);
     expect(2 * threshold).toBeGreaterThan(clients + corrupt);
     expect(graphShape({ clients, maxCorrupt: corrupt, minSurvivors: threshold })).toEqual({ kind: 'complete', threshold });
