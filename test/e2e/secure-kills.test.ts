@@ -22,7 +22,7 @@ const clientPoints = [
   'done: put client/tasks/small-ID/outbox/answer-N', // not answered
 ];
 
-it('a client dies in every stage: it is charged for what it sent, sends one form of everything, and is back in the next round', { timeout: 400_000 }, async () => {
+it('a client dies in every stage: it is charged for what it sent, sends one form of everything, and is back in the next round', { timeout: isThorough ? 1_800_000 : 400_000 }, async () => {
   const federation = await Federation.make({ ...secureTask.schedule, rounds: isThorough ? 12 : 6 }, secureTask.privacy);
   const coordinator = federation.coordinator();
   const joinUrl = await federation.joinUrl(coordinator);
@@ -53,7 +53,7 @@ it('a client dies in every stage: it is charged for what it sent, sends one form
 /** In each stage: a client's message is counted and not acknowledged. And once it is stored, but not counted. */
 const milestones = [...stages.map((stage) => `appended run/journal contribution-stored ${stage}`), 'append run/journal contribution-stored maskedInput'];
 
-it('a coordinator dies in every stage, and every round is released with everybody in it', { timeout: 400_000 }, async () => {
+it('a coordinator dies in every stage, and every round is released with everybody in it', { timeout: isThorough ? 1_800_000 : 400_000 }, async () => {
   const federation = await Federation.make({ ...secureTask.schedule, rounds: 2 }, secureTask.privacy);
   const points = isThorough ? '' : `^(${milestones.join('|')})$`;
   let clients: Fedstill[] = [];
