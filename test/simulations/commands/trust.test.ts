@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -56,6 +56,11 @@ beforeAll(async () => {
   }
   await mkdir(at('demo', 'clients', 'client-3', 'tasks'), { recursive: true }); // joined, and trained nothing
   await writeIdxFolder(at('demo', 'data', 'test'), images(4, 60));
+  for (const [prefix, size] of [['train', 50], ['t10k', 30]] as const) {
+    await writeIdxFolder(at('one-split'), images(4, size));
+    await mkdir(at('split'), { recursive: true });
+    for (const file of await readdir(at('one-split'))) await rename(at('one-split', file), at('split', `${prefix}-${file}`));
+  }
   await manifest(at('served'), 'serve');
   await writeLayersModel(at('served', 'models', 'teacher'), await teacher.save());
   await manifest(at('unfinished'), 'serve');
@@ -115,6 +120,16 @@ describe('fedstill trust', () => {
     const first = await once();
     expect(first.data).toMatchObject({ examples: 25, available: 60 });
     expect(strip(await once())).toEqual(strip(first));
+    const all = images(4, 60);
+    for (const { position, label, example } of first.pictures) {
+      expect(label).toBe(all.labels[position]);
+      expect(example).toEqual(Array.from(all.examples.values.subarray(36 * position, 36 * (position + 1)), (value) => Math.round(255 * value)));
+    }
+  });
+
+  it('takes the test split of data that have both', async () => {
+    const { data: used } = JSON.parse(await trust(at('student'), '--data', at('split'), '--json', '--pictures', '0', '--out', at('out-5'))) as TrustReport;
+    expect(used).toMatchObject({ examples: 30, available: 30 });
   });
 
   it('prints a table with teacher and student side by side, and says that examples are shown', async () => {
