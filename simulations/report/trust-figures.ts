@@ -281,7 +281,7 @@ function attackFigure(report: TrustReport): Figure {
     id: 'attack',
     title,
     caption: [
-      `Share of all examples that stay right when each input may move by epsilon times the input range (${smallNumber(low)} to ${smallNumber(high)}), inside that range. FGSM moves once along the sign of the loss's gradient; PGD takes ${pgdSteps} steps of 2.5 / ${pgdSteps} epsilon from a random start (one restart). Dotted: guessing (${percentSign(1 / report.data.numClasses, 0)}); an attack can push below it.`,
+      `Share of all examples that stay right when each input may move by epsilon times the input range (${smallNumber(low)} to ${smallNumber(high)}), inside that range. FGSM moves once along the sign of the loss's gradient; PGD takes ${pgdSteps} steps of 2.5 / ${pgdSteps} epsilon from one random start. Dotted: guessing (${percentSign(1 / report.data.numClasses, 0)}); an attack can push below it.`,
       'An upper bound: a stronger attack finds more. That a curve is high proves nothing; that it is low shows a weakness.',
       drawnNote(report.models.length, drawn.length),
       settingsNote(report),
