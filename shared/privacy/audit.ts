@@ -46,6 +46,39 @@ export function oneRunAuditCeiling(audit: Omit<OneRunAudit, 'correct'>): number 
   return oneRunAuditLowerBound({ ...audit, correct: audit.guesses });
 }
 
+export interface ScoredCanaries {
+  /** Of each canary, higher where the auditor takes it for included. */
+  readonly scores: ArrayLike<number>;
+  /** Whether it was: drawn with probability 1/2 each, independently of everything else. */
+  readonly isIncluded: ArrayLike<unknown>;
+  /** Guesses to make, an even number of them, fixed before the scores are looked at. */
+  readonly guesses: number;
+  readonly delta: number;
+  readonly significance: number;
+}
+
+export interface OneRunFinding {
+  readonly correct: number;
+  readonly lowerBound: number;
+  readonly ceiling: number;
+}
+
+/** Calls the canaries with the highest scores included, as many with the lowest not included, and abstains from the rest. Equal scores in the order of the canaries. */
+export function auditScoredCanaries({ scores, isIncluded, guesses, delta, significance }: ScoredCanaries): OneRunFinding {
+  const canaries = scores.length;
+  if (isIncluded.length !== canaries || !(guesses % 2 === 0) || guesses > canaries) {
+    throw new RangeError(`expected a score and a truth for each canary and an even number of guesses, got ${canaries}, ${isIncluded.length} and ${guesses}`);
+  }
+  const order = Array.from({ length: canaries }, (_, canary) => canary).sort((a, b) => scores[b]! - scores[a]!);
+  let correct = 0;
+  for (let rank = 0; rank < guesses / 2; rank++) {
+    if (isIncluded[order[rank]!]) correct++;
+    if (!isIncluded[order[canaries - 1 - rank]!]) correct++;
+  }
+  const audit = { canaries, guesses, delta, significance };
+  return { correct, lowerBound: oneRunAuditLowerBound({ ...audit, correct }), ceiling: oneRunAuditCeiling(audit) };
+}
+
 function checkOneRunAudit({ canaries, guesses, correct, delta, significance }: OneRunAudit): void {
   const isCount = (value: number) => Number.isSafeInteger(value) && value >= 0;
   if (!isCount(canaries) || !isCount(guesses) || !isCount(correct) || correct > guesses || guesses > canaries) {

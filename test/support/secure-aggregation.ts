@@ -26,6 +26,8 @@ export interface RoundOptions {
   readonly round?: number;
   readonly seed?: number;
   readonly crypto?: CryptoProvider;
+  /** Of each client; `inputOf` when left out. */
+  readonly inputs?: readonly Int32Array[];
   /** Positions (0..clients-1, in the order of `clients`) that vanish before they send this stage's message. */
   readonly drops?: Partial<Record<Stage, ReadonlySet<number>>>;
 }
@@ -113,7 +115,7 @@ export function runRound(options: RoundOptions, until: Stage | 'advertiseKeys' |
   Object.assign(record, { sharersState: shared.state, deliveries: shared.deliveries });
   if (until === 'shareKeys') return record;
 
-  record.maskedInputs = alive('maskedInput').map(({ client, i }) => step(client, participant.maskInput(client.state!, record.deliveries.get(index(client))!, inputOf(i, context.parameters.dimension), client.tools)));
+  record.maskedInputs = alive('maskedInput').map(({ client, i }) => step(client, participant.maskInput(client.state!, record.deliveries.get(index(client))!, options.inputs?.[i] ?? inputOf(i, context.parameters.dimension), client.tools)));
   const masked = aggregator.closeMaskedInput(record.sharersState, record.maskedInputs.map((message) => aggregator.acceptMaskedInput(record.sharersState, message, crypto)), crypto);
   Object.assign(record, { survivorsState: masked.state, survivorsMessage: masked.message });
   if (until === 'maskedInput') return record;

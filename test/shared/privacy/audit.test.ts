@@ -1,6 +1,6 @@
 /** Published and reference values are golden (audit1, auditcp); here: what an audit may say at all. */
 import { describe, expect, it } from 'vitest';
-import { membershipAuditLowerBound, oneRunAuditCeiling, oneRunAuditLowerBound, proportionLower, proportionUpper } from '../../../shared/privacy/audit.ts';
+import { auditScoredCanaries, membershipAuditLowerBound, oneRunAuditCeiling, oneRunAuditLowerBound, proportionLower, proportionUpper } from '../../../shared/privacy/audit.ts';
 
 describe('one-run audit', () => {
   const audit = { canaries: 1000, guesses: 100, delta: 0, significance: 0.05 };
@@ -30,6 +30,30 @@ describe('one-run audit', () => {
 
   it.each([{ correct: 101 }, { correct: 1.5 }, { correct: 50, guesses: 2000 }, { correct: 50, delta: 1 }, { correct: 50, significance: 0 }])('refuses %j', (change) => {
     expect(() => oneRunAuditLowerBound({ ...audit, ...change })).toThrow(RangeError);
+  });
+});
+
+describe('scored canaries', () => {
+  const settings = { guesses: 4, delta: 0, significance: 0.4 };
+
+  it('are called by the extremes, whatever the middle says', () => {
+    const scores = [5, -3, 0.1, 4, -0.1, -9];
+    expect(auditScoredCanaries({ ...settings, scores, isIncluded: [true, false, false, true, true, false] }).correct).toBe(4);
+    expect(auditScoredCanaries({ ...settings, scores, isIncluded: [true, true, false, false, true, false] }).correct).toBe(2);
+  });
+
+  it('have the bound of their right guesses, and its ceiling', () => {
+    const scores = Float64Array.from({ length: 1000 }, (_, i) => i);
+    const isIncluded = Array.from(scores, (score) => score >= 500 || score < 25);
+    const finding = auditScoredCanaries({ scores, isIncluded, guesses: 100, delta: 1e-4, significance: 0.05 });
+    const audit = { canaries: 1000, guesses: 100, delta: 1e-4, significance: 0.05 };
+    expect(finding).toEqual({ correct: 75, lowerBound: oneRunAuditLowerBound({ ...audit, correct: 75 }), ceiling: oneRunAuditCeiling(audit) });
+    // The published value.
+    expect(finding.lowerBound).toBeCloseTo(0.673, 3);
+  });
+
+  it.each([{ guesses: 3 }, { guesses: 8 }, { isIncluded: [true] }])('are refused with %j', (change) => {
+    expect(() => auditScoredCanaries({ ...settings, scores: [1, 2, 3, 4, 5, 6], isIncluded: [1, 0, 1, 0, 1, 0], ...change })).toThrow(RangeError);
   });
 });
 
