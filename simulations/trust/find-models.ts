@@ -44,10 +44,13 @@ export async function findModel(path: string, role: ModelRole, field: string): P
  */
 export async function findModelsOfRun(directory: string, { withBaselines }: { readonly withBaselines: boolean }): Promise<FoundModel[]> {
   const field = '--run';
-  const manifest = await readRunManifest(directory);
+  // A demo, or a federation of processes inside one, keeps its coordinator's run beside its clients.
+  const inner = join(directory, 'coordinator');
+  const own = await readRunManifest(directory);
+  const coordinator = own?.kind === 'demo' || (own === undefined && existsSync(join(inner, 'run.json'))) ? inner : directory;
+  const manifest = own ?? (await readRunManifest(coordinator));
   if (manifest === undefined) throw new FederationError('file-unreadable', `${directory} is no run folder.`, { field, expected: 'a folder with run.json', got: existsSync(directory) ? 'a folder without run.json' : 'nothing at this path', next: 'List the runs with: fedstill ls' });
   if (manifest.kind === 'simulate') throw withoutModels(directory, field);
-  const coordinator = manifest.kind === 'demo' ? join(directory, 'coordinator') : directory;
   const teacher = teacherFolder(coordinator);
   const models: FoundModel[] = existsSync(join(teacher, 'model.json')) ? [{ name: 'teacher', role: 'teacher', path: teacher, saved: await readLayersModel(teacher) }] : [];
   for (const client of await clientFolders(directory)) {

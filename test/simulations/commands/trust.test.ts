@@ -61,6 +61,10 @@ beforeAll(async () => {
     await mkdir(at('split'), { recursive: true });
     for (const file of await readdir(at('one-split'))) await rename(at('one-split', file), at('split', `${prefix}-${file}`));
   }
+  await manifest(at('demo', 'records', 'coordinator'), 'serve');
+  await writeLayersModel(at('demo', 'records', 'coordinator', 'models', 'teacher'), await teacher.save());
+  await mkdir(at('demo', 'records', 'clients', 'client-1', 'tasks', 'digits-abc'), { recursive: true });
+  await writeFile(at('demo', 'records', 'clients', 'client-1', 'tasks', 'digits-abc', 'student'), await checkpoint(student));
   await manifest(at('served'), 'serve');
   await writeLayersModel(at('served', 'models', 'teacher'), await teacher.save());
   await manifest(at('unfinished'), 'serve');
@@ -146,6 +150,11 @@ describe('fedstill trust', () => {
     const report = JSON.parse(await trust(at('two-tasks', 'tasks', 'b'), at('student'), ...data(), '--json', '--pictures', '0', '--out', at('out-3'))) as TrustReport;
     expect(report.models.map(({ name, fidelity }) => [name, fidelity])).toEqual([['two-tasks', null], ['student', null]]);
     expect(report.pictures).toEqual([]);
+  });
+
+  it('takes a federation inside a demo, whose folder has no manifest of its own', async () => {
+    const report = JSON.parse(await trust('--run', at('demo', 'records'), ...data(), '--examples', '10', '--json', '--pictures', '0', '--out', at('out-6'))) as TrustReport;
+    expect(report.models.map(({ name }) => name)).toEqual(['teacher', 'client-1']);
   });
 
   it('takes baselines when asked, and tells equal names apart', async () => {
