@@ -53,7 +53,7 @@ export function makeClients(options: RoundOptions): Client[] {
   return Array.from({ length: options.clients }, (_, i) => {
     const random: RandomSource = new InsecureSeededRandom(((options.seed ?? 1) * 100_003 + i) >>> 0);
     // Anyone can sign with the fake: its identities need no real keys, which take milliseconds each.
-    const identity = crypto === insecureFakeCrypto ? { publicKey: random.bytes(32), secretKey: random.bytes(64) } : generateIdentity(random);
+    const identity = crypto.name === insecureFakeCrypto.name ? { publicKey: random.bytes(32), secretKey: random.bytes(64) } : generateIdentity(random);
     return { tools: { identity, random, crypto }, state: undefined };
   });
 }
