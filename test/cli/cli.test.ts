@@ -217,7 +217,7 @@ describe('with a coordinator', () => {
       ['no token', join(tokenUrl, '--name', 'a'), { status: 4, code: 'token-refused', field: '--token', got: 'nothing', says: /--token-file/ }],
       ['a wrong token', join(tokenUrl, '--token', 'guessed'), { status: 4, code: 'token-refused', field: '--token', got: 'another text' }],
       ['a file with a wrong token', join(tokenUrl, '--token-file', 'wrong-token'), { status: 4, code: 'token-refused', field: '--token-file' }],
-      ['no noise, not allowed', join(openUrl, '--name', 'b'), { status: 3, code: 'policy-refused', field: '--allow', got: 'none', says: /--allow gaussian laplace none/ }],
+      ['no noise, not allowed', join(openUrl, '--name', 'b'), { status: 3, code: 'policy-refused', field: '--allow', got: 'none', says: /--allow gaussian laplace discreteGaussian( \w+)* none/ }],
       ['a budget that is too small', join(tokenUrl, '--token-file', tokenFile, '--max-epsilon', '0.5'), { status: 3, code: 'budget-exhausted', field: '--max-epsilon', says: /--max-epsilon/ }],
       ['noise of the kind that is not allowed', join(tokenUrl, '--token-file', tokenFile, '--allow', 'laplace'), { status: 3, code: 'policy-refused', field: '--allow', got: 'gaussian' }],
     ]);
