@@ -1,17 +1,20 @@
 /**
- * Check 6 (docs/privacy-model.md, section 9): metrics, counts of examples and weights are not on the wire. Whole federations over the network of the simulations, in which
+ * Checks 6 and 21 (docs/privacy-model.md, section 9): metrics, counts of examples and weights are not on the wire. Whole federations over the network of the simulations, in which
  * everything that a participant gives to its connection is written down: requests, acknowledgements, paths, and what is inside the boxes. The clients differ in model
- * and in how many examples they hold, and nothing that they send has a place for the difference: members, lengths and frames are those of the public parameters.
+ * and in how many examples they hold, and nothing that they send has a place for the difference: members, lengths and frames are those of the public parameters. And no secret that a participant has drawn is in
+ * anything that it sends, emits or logs, and no key or nonce comes twice.
  */
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { ComputeEngine } from '../../shared/compute/engine.ts';
 import { selectEngine } from '../../shared/compute/select-engine.ts';
 import { deriveSeed } from '../../shared/datasets/seeded-generator.ts';
+import { silentLogger } from '../../shared/ports/logger.ts';
+import type { RandomSource } from '../../shared/ports/random-source.ts';
 import type { Connector } from '../../shared/ports/transport.ts';
 import { envelopeBytes } from '../../shared/protocol/envelope.ts';
 import { decodeFrame, frameBytes } from '../../shared/protocol/matrix-frame.ts';
 import { clientEventSchemas, secureStageNames, type ClientEvent } from '../../shared/protocol/messages.ts';
-import { toHex } from '../../shared/types/bytes.ts';
+import { fromBase64, toBase64, toHex } from '../../shared/types/bytes.ts';
 import { InsecureSeededRandom } from '../../simulations/insecure-seeded-random.ts';
 import { loadScenarioData } from '../../simulations/load-scenario.ts';
 import { runSimulation, type SimulationResult } from '../../simulations/run-simulation.ts';
@@ -83,6 +86,8 @@ const forbidden = /accura|loss|nll|metric|epoch|example|sample|weight|count|size
 
 const [clients, rounds, rows, columns] = [6, 2, 40, 3];
 const [trainingExamples, testExamples] = [180, 60];
+/** Secrets and nonces of keys, seeds and handshakes are drawn by so many bytes; noise and shares by more. */
+const secretBytes = 32;
 
 /** Of the context at the head of a box (docs/protocol.md): task 32, round 4, stage 4, sender 32, transcript 32. */
 const contextBytes = 104;
@@ -102,7 +107,7 @@ beforeAll(async () => {
 });
 afterAll(() => engine.dispose());
 
-async function federation(privacy: string): Promise<{ readonly participants: readonly Sent[]; readonly boxed: readonly Uint8Array[]; readonly result: SimulationResult }> {
+async function federation(privacy: string): Promise<{ readonly participants: readonly Sent[]; readonly boxed: readonly Uint8Array[]; readonly result: SimulationResult; readonly secrets: readonly Uint8Array[]; readonly said: string }> {
   wire.participants.length = 0;
   wire.boxed.length = 0;
   const scenario = parseScenario(
@@ -125,8 +130,21 @@ clients:
 `,
     'wire.yaml',
   );
-  const result = await runSimulation({ scenario, data: await loadScenarioData(scenario, '.'), engine, random: (party) => new InsecureSeededRandom(deriveSeed(4, 'insecure', party)), events: { emit: () => undefined } });
-  return { participants: wire.participants.slice() as Sent[], boxed: wire.boxed.slice(), result };
+  const secrets: Uint8Array[] = [];
+  const said: unknown[] = [];
+  const random = (party: string): RandomSource => {
+    const source = new InsecureSeededRandom(deriveSeed(4, 'insecure', party));
+    const bytes = (length: number) => {
+      const drawn = source.bytes(length);
+      if (length === secretBytes && party !== 'coordinator') secrets.push(drawn.slice());
+      return drawn;
+    };
+    return { bytes };
+  };
+  const logged = (['debug', 'info', 'warn', 'error'] as const).map((level) => vi.spyOn(silentLogger, level).mockImplementation((...line) => void said.push(line)));
+  const result = await runSimulation({ scenario, data: await loadScenarioData(scenario, '.'), engine, random, events: { emit: (event) => said.push(event) } });
+  for (const spy of logged) spy.mockRestore();
+  return { participants: wire.participants.slice() as Sent[], boxed: wire.boxed.slice(), result, secrets, said: JSON.stringify(said) };
 }
 
 /** Event, member names and lengths of everything sent, in order: no values. */
@@ -199,5 +217,28 @@ describe.each([
       expect(new TextDecoder('latin1').decode(content)).not.toMatch(/accuracy|loss|metric|epoch|example|weight/i);
     }
   });
-});
 
+  it('holds no secret that a participant has drawn, and neither do its events and its log', () => {
+    const nonces = run.participants.flatMap(({ requests }) => requests.filter(({ event }) => event === 'hello').map(({ payload }) => toHex(fromBase64(payload['clientNonce'] as string)!)));
+    expect(nonces).toHaveLength(clients);
+    // In hexadecimal, where a match may begin at any byte: envelopes as they are sent, and what is in them.
+    const bytes = [...run.participants.flatMap(({ requests }) => requests.filter(({ event }) => event === 'upload-chunk').map(({ payload }) => payload['data'] as Uint8Array)), ...run.boxed].map(toHex);
+    const texts = [run.said, ...run.participants.flatMap(({ requests, acks, paths }) => [JSON.stringify(requests.map(({ event, payload }) => [event, { ...payload, data: undefined }])), JSON.stringify(acks), paths.join(' ')])];
+    const found = run.secrets.filter((secret) => {
+      const [hex, base64] = [toHex(secret), toBase64(secret)];
+      return bytes.some((message) => message.includes(hex)) || texts.some((text) => text.includes(hex) || text.includes(base64) || text.includes(`"0":${secret[0]},"1":${secret[1]},"2":${secret[2]},"3":${secret[3]},`));
+    });
+    // Identities, box keys and, in secure rounds, channel keys, mask keys and self seeds; and of all that only the nonces of the handshake are public.
+    expect(run.secrets.length).toBeGreaterThanOrEqual(clients * (2 + rounds * (trustMode === 'sealed' ? 1 : 8)));
+    expect(found.map(toHex).sort()).toEqual(nonces.sort());
+    expect(run.said.length).toBeGreaterThan(1000);
+  });
+
+  it('draws every secret once, and no key or nonce of an envelope comes twice', () => {
+    const envelopes = run.participants.flatMap(({ requests }) => requests.filter(({ event }) => event === 'upload-chunk').map(({ payload }) => payload['data'] as Uint8Array));
+    expect(envelopes).toHaveLength(clients * rounds * stages.length);
+    // Ephemeral key and nonce of an envelope (docs/protocol.md).
+    const once = [...run.secrets, ...envelopes.map((envelope) => envelope.subarray(44, 76)), ...envelopes.map((envelope) => envelope.subarray(76, 100))].map(toHex);
+    expect(new Set(once).size).toBe(once.length);
+  });
+});
