@@ -50,7 +50,7 @@ interface JoinOptions {
   readonly json: boolean;
 }
 
-const mechanismNames = ['gaussian', 'laplace', 'discreteGaussian', 'none'] as const satisfies readonly MechanismName[];
+const mechanismNames = ['gaussian', 'laplace', 'discreteGaussian', 'dpSgd', 'none'] as const satisfies readonly MechanismName[];
 const defaultMaxEpsilon = 10;
 
 /** A number option with its range; the message names both. */
@@ -82,7 +82,7 @@ export function joinCommand(): Command {
     .option('--max-epsilon <number>', `most privacy loss over everything that this state folder ever sends: epsilon, replace-one; or "infinity" (default: ${defaultMaxEpsilon}; infinity with --allow none)`, number(0, Infinity, { open: true }))
     .option('--delta <number>', 'delta of that epsilon', number(0, 0.5, { open: true }), 1e-5)
     .option('--min-cohort <clients>', 'fewest clients in a round', number(1, 1e9, { integer: true }), 2)
-    .addOption(new Option('--allow <mechanisms...>', 'privacy mechanisms that you accept; none = your predictions are sent without noise').choices([...mechanismNames]).default(['gaussian', 'laplace', 'discreteGaussian']))
+    .addOption(new Option('--allow <mechanisms...>', 'privacy mechanisms that you accept; dpSgd = noise in the training of your student instead of its predictions; none = your predictions are sent without noise').choices([...mechanismNames]).default(['gaussian', 'laplace', 'discreteGaussian']))
     .option('--min-honest <clients>', 'under secure aggregation: fewest clients that are sure to be in a sum and to be honest', number(1, 1e9, { integer: true }), DEFAULT_MIN_HONEST)
     .addOption(new Option('--unit <unit>', 'what must be protected: everything of yours together (client), or at least each of your records').choices(['client', 'record']).default('record'))
     .option('--max-rounds <rounds>', 'most rounds of one task (default: no limit)', number(1, Infinity, { integer: true }))

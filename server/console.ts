@@ -27,6 +27,7 @@ export function startBlock(facts: StartFacts): string {
     ['fingerprint', facts.fingerprint],
     ['listening', `${facts.origin}${facts.isLocal ? ' (this machine only; --host 0.0.0.0 for others)' : ''}`],
     ['clients run', join],
+    ...(privacy.mechanism === 'dpSgd' ? ([['', 'adding --allow dpSgd if they accept that the noise is in the training of their model']] as [string, string][]) : []),
     ...(privacy.mechanism === 'none' ? ([['', 'adding --allow none if they accept that their predictions are sent without noise']] as [string, string][]) : []),
     ...(tokenFile === undefined ? [] : ([['join token', `in ${tokenFile}: give it to each client over a private channel`]] as [string, string][])),
     ['trust mode', `${privacy.trustMode}: ${trustModeMeaning(config)}`],
@@ -62,6 +63,7 @@ function noiseMeaning({ privacy, schedule }: TaskConfig): string {
   const bound = epsilon === undefined ? '' : `epsilon ${epsilon} at delta ${delta} `;
   const unit = privacy.unit === 'record' ? 'one record of a client' : 'everything of one client';
   const guarantee = `${bound}for ${unit} (replace-one) over ${count(schedule.rounds, 'round')}`;
+  if (mechanism === 'dpSgd') return `dpSgd, in every training step on private records; predictions leave as they are: ${guarantee}`;
   if (mechanism !== 'discreteGaussian') return `${mechanism}, added by each client: ${guarantee}`;
   const honest = schedule.quorum - secureAggregation.maxCorrupt;
   return `${mechanism}, a share of it added by each client, ${honest} of them for certain in every sum: ${guarantee}, computationally, and only for what the trust mode protects`;

@@ -1,7 +1,6 @@
 /** A round's announcement, verified: everything in docs/protocol.md section 10 that does not depend on what this client has done before. */
 import { FederationError } from '../../shared/errors.ts';
-import { accountantFor } from '../../shared/privacy/accountants/composite-accountant.ts';
-import { releaseEvent, type ReleaseParameters } from '../../shared/privacy/release.ts';
+import { isOnGrid, planCost, type ReleaseParameters } from '../../shared/privacy/release.ts';
 import { envelopeBytes } from '../../shared/protocol/envelope.ts';
 import { decodeIndices } from '../../shared/protocol/indices.ts';
 import { maxEnvelopeBytes } from '../../shared/protocol/limits.ts';
@@ -71,7 +70,7 @@ export function verifyFinished(signed: SignedDocument, context: TaskContext): Fi
 
 /** Dtype of the frame that a contribution to this round is. */
 export function contributionDtype({ release, encoding }: RoundDocument): FrameDtype {
-  return release.mechanism === 'none' ? encoding : 'int32';
+  return isOnGrid(release) ? 'int32' : encoding;
 }
 
 /** Length of the frame in which a contribution leaves; in secure aggregation that of the masked input. */
@@ -102,8 +101,7 @@ function checkSecureAggregation({ cohort, release }: RoundDocument, { minSurvivo
  */
 function checkNoise(release: ReleaseParameters, { privacy }: TaskDocument): void {
   if (release.mechanism === 'none' || privacy.epsilon === null) return; // without noise nothing is promised; noise without an epsilon is refused with the task
-  const planned = { kind: 'selfComposed', event: releaseEvent(release, 'replaceOne'), count: privacy.releases } as const;
-  const cost = accountantFor([planned], 'replaceOne').epsilon(privacy.delta as Delta);
+  const cost = planCost(release, privacy.releases, privacy.delta as Delta);
   if (cost <= privacy.epsilon * (1 + epsilonTolerance)) return;
   throw new FederationError('context-mismatch', 'The announcement carries less noise than its task promises.', {
     field: 'release.noise',

@@ -1,5 +1,5 @@
 /**
- * From predictions to what is sent: soften, bound, add noise; then frame and seal (docs/protocol.md sections 9 to 11), or, for secure aggregation, hand the
+ * From predictions to what is sent: soften, bound, add noise (not with `dpSgd`, whose noise is in the student); then frame and seal (docs/protocol.md sections 9 to 11), or, for secure aggregation, hand the
  * integers to the masks.
  * Pure but for the randomness that is passed in. Each call draws fresh noise and fresh keys: what it returns is stored before it is charged
  * and sent, and a second call for the same round would be a second release.
@@ -11,6 +11,7 @@ import { FederationError } from '../../shared/errors.ts';
 import type { RandomSource } from '../../shared/ports/random-source.ts';
 import { addNoise } from '../../shared/privacy/mechanisms/mechanism.ts';
 import { mechanismFor } from '../../shared/privacy/mechanisms/mechanism-for.ts';
+import { isOnGrid } from '../../shared/privacy/release.ts';
 import { sealEnvelope } from '../../shared/protocol/envelope.ts';
 import { encodeGrid, encodePredictions } from '../../shared/protocol/matrix-frame.ts';
 import type { RoundDocument } from '../../shared/protocol/messages.ts';
@@ -18,7 +19,7 @@ import type { Digest } from '../../shared/types/ids.ts';
 import type { Matrix, OutputKind } from '../../shared/types/matrix.ts';
 
 export interface Contribution {
-  /** Digest of the frame: what the ledger charges. */
+  /** What the ledger charges: digest of the frame, or with `dpSgd` of the envelope, because two students may predict the same and both have to be charged. */
   readonly contribution: Digest;
   readonly envelope: Uint8Array;
 }
@@ -38,7 +39,8 @@ export function makeContribution(request: ContributionRequest): Contribution {
   const frame = contributionFrame(request);
   const context = { taskDigest: document.taskDigest, round: document.round, stage: 'contribution', transcript } as const;
   try {
-    return { contribution: digestOf(frame), envelope: sealEnvelope(frame, context, document.boxKey, identity, random) };
+    const envelope = sealEnvelope(frame, context, document.boxKey, identity, random);
+    return { contribution: digestOf(document.release.mechanism === 'dpSgd' ? envelope : frame), envelope };
   } catch (cause) {
     if (!(cause instanceof RangeError)) throw cause;
     throw new FederationError('value-out-of-range', 'The round\'s box key is one of the few that protect nothing.', { field: 'boxKey', expected: 'an X25519 key of large order', next: 'Ask the coordinator\'s operator.', cause });
@@ -47,7 +49,7 @@ export function makeContribution(request: ContributionRequest): Contribution {
 
 function contributionFrame({ document, predictions, random }: ContributionRequest): Uint8Array {
   const { release, encoding } = document;
-  if (release.mechanism !== 'none') return encodeGrid({ rows: release.rows, columns: release.columns, values: contributionGrid({ document, predictions, random }) });
+  if (isOnGrid(release)) return encodeGrid({ rows: release.rows, columns: release.columns, values: contributionGrid({ document, predictions, random }) });
   if (predictions.length !== 1 || release.shards !== undefined) {
     throw new FederationError('context-mismatch', 'Predictions of shards are sent with noise, or as a masked sum.', { field: 'release.shards', expected: 'no shards', got: String(predictions.length) });
   }

@@ -36,6 +36,7 @@ import { deferred } from './deferred.ts';
 import { isBusy, isConnectionLost, isRoundOver, roundIsClosed, toFederationError } from './faults.ts';
 import { ClientMetricsLog, qualityFields, writeEpsilon } from './metrics.ts';
 import { Outbox } from './outbox.ts';
+import { PrivateReleases } from './private-releases.ts';
 import { Progress } from './progress.ts';
 import { contribute, fetchLabels, isCharged, resend, type RoundReport, type RoundWorkContext } from './round-work.ts';
 import { askedForStored, sendStored, takePart, wasRestarted, type SecureSendContext } from './secure-round.ts';
@@ -138,6 +139,7 @@ interface Assignment extends TaskContext {
   readonly outbox: Outbox;
   readonly metrics: ClientMetricsLog;
   readonly training: LocalTraining;
+  readonly privateReleases: PrivateReleases;
   readonly student: Student;
   readonly localOnly: Student | undefined;
   /** Resolves when the transfer set is here and the student is pretrained, and the models of shards are trained where the task has some. */
@@ -310,8 +312,8 @@ export class Participant {
     const open = (blob: string) => Student.open({ engine, source: model, seed: deriveSeed(seed, 'weights'), store, blob });
     const student = await open(studentBlob);
     const localOnly = trackLocalOnly === true ? await open(localOnlyBlob) : undefined;
-    const training = new LocalTraining(task, studentSettings(task, overrides ?? {}), privateDataset, deriveSeed(seed, 'training'));
-    const common = { task, taskDigest, coordinatorKey, workspace, progress, outbox, metrics: await ClientMetricsLog.open(store), training, student, localOnly };
+    const training = new LocalTraining(task, studentSettings(task, overrides ?? {}), privateDataset, deriveSeed(seed, 'training'), this.#deps.random);
+    const common = { task, taskDigest, coordinatorKey, workspace, progress, outbox, metrics: await ClientMetricsLog.open(store), training, privateReleases: await PrivateReleases.open(store, task.task, ledger), student, localOnly };
     const warm = this.#warmUp(common);
     warm.catch((error: unknown) => this.#stop(error));
     this.#assignment = { ...common, warm };
@@ -370,7 +372,7 @@ export class Participant {
     const isPretrained = localOnly.has({ round: 0, step: 'pretrain' });
     if (!isPretrained && student.done.step === 'pretrain') await localOnly.copyFrom(student);
     else if (!isPretrained) await training.pretrain(localOnly, signal);
-    if (student.done.step === 'revisit') await training.revisit(localOnly, student.done.round, signal);
+    if (student.done.step === 'revisit') await training.revisit(localOnly, student.done.round, student.privateSteps - localOnly.privateSteps, signal);
   }
 
   /** Measures and writes a line of metrics, once for each phase and round. */
@@ -668,7 +670,7 @@ export class Participant {
   }
 
   #workContext(assignment: Assignment, { transferSet, shardModels }: Warm): RoundWorkContext {
-    const { task, outbox, student, training } = assignment;
+    const { task, outbox, student, training, privateReleases } = assignment;
     const { identity, random, clock, ledger } = this.#deps;
     return {
       task: task.task,
@@ -683,6 +685,7 @@ export class Participant {
       student,
       shardModels,
       training,
+      privateReleases,
       checkPolicy: (announcement) => this.#checkPolicy(assignment, announcement),
       sending: () => this.#onSending(),
     };

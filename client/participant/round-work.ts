@@ -16,6 +16,7 @@ import { selectExamples, type Examples, type Matrix } from '../../shared/types/m
 import type { Announcement } from './announcement.ts';
 import { makeContribution } from './contribution.ts';
 import type { Outbox, OutboxEntry } from './outbox.ts';
+import type { PrivateReleases } from './private-releases.ts';
 import type { SessionSlot } from './session-slot.ts';
 import type { ShardModels } from './shard-models.ts';
 import type { LabelledTransfer, LocalTraining, Student } from './training.ts';
@@ -35,6 +36,8 @@ export interface RoundWorkContext {
   /** What predicts for a task with sample-and-aggregate; else the student does. */
   readonly shardModels: ShardModels | undefined;
   readonly training: LocalTraining;
+  /** What private training (`dpSgd`) has cost so far, and may. */
+  readonly privateReleases: PrivateReleases;
   /** Asks the policy, with the ledger as it is now; throws its refusal. */
   checkPolicy(announcement: Announcement): void;
   /** Told right before the first byte of a contribution leaves. */
@@ -69,13 +72,13 @@ async function storedEntry({ document, transcript }: Announcement, outbox: Outbo
 export async function train(announcement: Announcement, context: RoundWorkContext, signal: AbortSignal): Promise<Pick<RoundReport, 'distilled' | 'epochs'>> {
   const { document, labelled } = announcement;
   const { round, labels } = document;
-  const { student, training } = context;
+  const { student, training, privateReleases } = context;
   let distilled = 0;
   if (labels !== null && labelled !== undefined && training.distils && !student.has({ round, step: 'digest' })) {
     const fetched = await fetchLabels(`/rounds/${round}/soft-labels`, labels, labelled, context, signal);
     if ((await training.digest(student, { round, step: 'digest' }, fetched, signal)) !== undefined) distilled = fetched.targets.rows;
   }
-  const report = await training.revisit(student, round, signal);
+  const report = await training.revisit(student, round, privateReleases.allowance(student, document.release), signal);
   return { distilled, epochs: report?.epochsRun ?? 0 };
 }
 
@@ -97,7 +100,8 @@ export async function fetchLabels(
 }
 
 /** Logits on the queried examples, as `contribution.ts` takes them. */
-export async function predict({ document, query }: Announcement, { student, shardModels, transferSet }: Pick<RoundWorkContext, 'student' | 'shardModels' | 'transferSet'>, signal: AbortSignal): Promise<readonly Matrix[]> {
+export async function predict({ document, query }: Announcement, { student, shardModels, transferSet, privateReleases }: Pick<RoundWorkContext, 'student' | 'shardModels' | 'transferSet' | 'privateReleases'>, signal: AbortSignal): Promise<readonly Matrix[]> {
+  privateReleases.check(student, document.release);
   const examples = selectExamples(transferSet, query);
   // The student has learned from all records: with shards nothing of it may leave.
   return shardModels === undefined ? [await student.predict(examples)] : shardModels.predict(examples, document.release, signal);
@@ -109,6 +113,7 @@ async function seal(announcement: Announcement, context: RoundWorkContext, signa
   const predictions = await predict(announcement, context, signal);
   signal.throwIfAborted();
   const { contribution, envelope } = makeContribution({ document, transcript, predictions, identity: context.identity, random: context.random });
+  if (document.release.mechanism === 'dpSgd') await context.privateReleases.remember(document.round, contribution);
   return context.outbox.put({ round: document.round, stage: 'contribution', transcript, contribution, parameters: document.release, envelope });
 }
 

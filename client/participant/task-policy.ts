@@ -23,6 +23,7 @@ const maxForeseenReleases = 10_000;
  */
 export function judgeTask(policy: ClientPolicy, task: TaskDocument, ledger: PrivacyLedger): TaskOutlook {
   const { privacy, schedule } = task;
+  checkPrivateTraining(task);
   const entries = ledger.entries();
   const parameters = typicalRelease(task);
   const decision = decide(policy, { trustMode: privacy.trustMode, parameters, roundsDone: 0, cohortSize: Math.max(schedule.minClients, schedule.quorum), quorum: schedule.quorum, secureAggregation: privacy.secureAggregation, ledger: entries });
@@ -34,14 +35,24 @@ export function judgeTask(policy: ClientPolicy, task: TaskDocument, ledger: Priv
   return { epsilonAtEnd: spent([...entries, ...planned], 'replaceOne', policy.delta) };
 }
 
-/** Throws `context-mismatch` unless a round's release protects what the task promised to protect: the same unit, shards and honest clients. */
+/** Throws `context-mismatch` for a task of private training that would look at private records without noise as well. */
+function checkPrivateTraining({ privacy, student, distillation }: TaskDocument): void {
+  if (privacy.dpSgd === null) return;
+  const field = distillation.alpha > 0 ? 'distillation.alpha' : student.earlyStoppingPatience > 0 ? 'student.earlyStoppingPatience' : undefined;
+  if (field === undefined) return;
+  throw new FederationError('context-mismatch', `The task promises private training, and ${field} would let the student learn from your records without noise.`, { field, expected: '0', got: String(field === 'distillation.alpha' ? distillation.alpha : student.earlyStoppingPatience), next: 'Ask the coordinator\'s operator.' });
+}
+
+/** Throws `context-mismatch` unless a round's release protects what the task promised to protect: the same unit, shards, honest clients and private training. */
 export function checkReleaseFitsTask({ release, secureAggregation }: Pick<RoundDocument, 'release' | 'secureAggregation'>, { privacy }: TaskDocument): void {
   const { sampleAndAggregate: settings, secureAggregation: cohort } = privacy;
-  const promised = [settings?.shards, settings?.votes === true, cohort?.minSurvivors, cohort?.maxCorrupt];
-  const announced = [release.shards, release.votes === true, secureAggregation?.minSurvivors, secureAggregation?.maxCorrupt];
+  const training = privacy.dpSgd;
+  const noise = release.mechanism === 'dpSgd' ? release.noise : undefined;
+  const promised = [settings?.shards, settings?.votes === true, cohort?.minSurvivors, cohort?.maxCorrupt, training?.clippingNorm, training?.noiseMultiplier, training?.samplingRate, training?.steps];
+  const announced = [release.shards, release.votes === true, secureAggregation?.minSurvivors, secureAggregation?.maxCorrupt, noise?.clippingNorm, noise?.noiseMultiplier, noise?.samplingRate, noise?.steps];
   const position = promised.findIndex((value, i) => value !== announced[i]);
   if (position < 0) return;
-  const field = ['release.shards', 'release.votes', 'secureAggregation.minSurvivors', 'secureAggregation.maxCorrupt'][position]!;
+  const field = ['release.shards', 'release.votes', 'secureAggregation.minSurvivors', 'secureAggregation.maxCorrupt', 'release.noise.clippingNorm', 'release.noise.noiseMultiplier', 'release.noise.samplingRate', 'release.noise.steps'][position]!;
   throw new FederationError('context-mismatch', `The announcement does not protect what its task promises: ${field} expected ${promised[position] ?? 'nothing'}, got ${announced[position] ?? 'nothing'}.`, {
     field,
     expected: String(promised[position] ?? 'nothing'),
@@ -61,6 +72,10 @@ function typicalRelease({ privacy, numClasses }: TaskDocument): ReleaseParameter
   }
   if (privacy.epsilon === null) {
     throw new FederationError('context-mismatch', `The task names ${privacy.mechanism} noise, but no epsilon.`, { field: 'privacy.epsilon', expected: 'a number > 0', got: 'null', next: 'Ask the coordinator\'s operator.' });
+  }
+  if (privacy.dpSgd !== null) {
+    const { learningRate: _, ...noise } = privacy.dpSgd;
+    return { mechanism: 'dpSgd', outputKind: 'probabilities', rows: 1, columns: numClasses, gridStep: 1, noise };
   }
   const { mechanism, epsilon, delta, releases, secureAggregation, sampleAndAggregate } = privacy;
   return planRelease({

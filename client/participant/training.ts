@@ -2,15 +2,17 @@
  * A student and its training, over any `ComputeEngine`. Every finished step is saved with its name in one blob, so that a participant that is
  * killed continues after the last step and trains none twice. The optimizer's state is not kept: its moments start at zero in each step anyway.
  *
- * Everything here stays on this machine. The student itself memorises private data; whoever gets its weights gets what it memorised.
+ * Everything here stays on this machine. The student itself memorises private data; whoever gets its weights gets what it memorised. With the task's mechanism
+ * `dpSgd` it learns from private records by private steps alone, until it is personalised after the last release; a checkpoint says how many it has made.
  */
 import { z } from 'zod';
-import type { ComputeEngine, DistillationLoss, FitOptions, FitReport, ModelSource, ModelSummary, OpenModel, SavedModel, TrainingData } from '../../shared/compute/engine.ts';
+import type { ComputeEngine, DistillationLoss, FitOptions, FitReport, ModelSource, ModelSummary, OpenModel, PrivateFitOptions, PrivateFitReport, SavedModel, TrainingData } from '../../shared/compute/engine.ts';
 import { decodeSavedModel, encodeSavedModel } from '../../shared/compute/saved-model-codec.ts';
 import { deriveSeed, SeededGenerator } from '../../shared/datasets/seeded-generator.ts';
 import { evaluate } from '../../shared/distillation/evaluation.ts';
 import { FederationError } from '../../shared/errors.ts';
 import type { DurableStore } from '../../shared/ports/durable-store.ts';
+import type { RandomSource } from '../../shared/ports/random-source.ts';
 import type { TaskDocument } from '../../shared/protocol/messages.ts';
 import { concatBytes, fromUtf8, uint32Bytes, utf8 } from '../../shared/types/bytes.ts';
 import { selectLabelled, type Examples, type LabelledExamples, type Matrix, type OutputKind } from '../../shared/types/matrix.ts';
@@ -49,25 +51,42 @@ function position({ round, step }: TrainingStep): number {
   return (afterRounds ? 2 ** 40 : round * stepNames.length) + stepNames.indexOf(step);
 }
 
-const CheckpointHeaderSchema = z.strictObject({ format: z.literal('fedstill-student/1'), round: z.int().min(0), step: z.enum(stepNames) });
+/** What a student has learned from private records. */
+interface Exposure {
+  /** Steps of private training (`dpSgd`). */
+  readonly privateSteps: number;
+  /** It has learned from private records without noise. */
+  readonly sawRecords: boolean;
+}
+
+const CheckpointHeaderSchema = z.strictObject({
+  format: z.literal('fedstill-student/1'),
+  round: z.int().min(0),
+  step: z.enum(stepNames),
+  privateSteps: z.int().min(0).default(0),
+  /** Versions without private training did not say: their students have. */
+  sawRecords: z.boolean().default(true),
+});
 
 /** uint32 length of the header, JSON header, model. */
-function encodeCheckpoint(done: TrainingStep, model: SavedModel): Uint8Array {
-  const header = utf8(JSON.stringify({ format: 'fedstill-student/1', ...done }));
+function encodeCheckpoint(done: TrainingStep, exposure: Exposure, model: SavedModel): Uint8Array {
+  const header = utf8(JSON.stringify({ format: 'fedstill-student/1', ...done, ...exposure }));
   return concatBytes(uint32Bytes(header.length), header, encodeSavedModel(model));
 }
 
-function decodeCheckpoint(bytes: Uint8Array): { readonly done: TrainingStep; readonly model: SavedModel } {
+function decodeCheckpoint(bytes: Uint8Array): { readonly done: TrainingStep; readonly exposure: Exposure; readonly model: SavedModel } {
   let done: TrainingStep;
+  let exposure: Exposure;
   let headerEnd: number;
   try {
     headerEnd = 4 + new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(0, true);
-    const { round, step } = CheckpointHeaderSchema.parse(JSON.parse(fromUtf8(bytes.subarray(4, headerEnd))));
+    const { round, step, privateSteps, sawRecords } = CheckpointHeaderSchema.parse(JSON.parse(fromUtf8(bytes.subarray(4, headerEnd))));
     done = { round, step };
+    exposure = { privateSteps, sawRecords };
   } catch (cause) {
     throw new FederationError('state-mismatch', 'The student\'s checkpoint is damaged.', { field: 'student', next: 'Restore the state folder from a backup, or remove the folder of this task. Keep the ledger.', cause });
   }
-  return { done, model: decodeSavedModel(bytes.subarray(headerEnd)) };
+  return { done, exposure, model: decodeSavedModel(bytes.subarray(headerEnd)) };
 }
 
 /** The blob that holds a task's student. */
@@ -106,15 +125,17 @@ export class Student {
   /** As of the last finished step. */
   #saved: SavedModel;
   #done: TrainingStep;
+  #exposure: Exposure;
   /** Of the weights of now, for each test set. */
   #quality: { readonly of: LabelledExamples; readonly quality: StudentQuality } | undefined;
 
-  private constructor(model: OpenModel, { store, blob }: StudentInit, saved: SavedModel, done: TrainingStep) {
+  private constructor(model: OpenModel, { store, blob }: StudentInit, saved: SavedModel, done: TrainingStep, exposure: Exposure) {
     this.#model = model;
     this.#store = store;
     this.#blob = blob;
     this.#saved = saved;
     this.#done = done;
+    this.#exposure = exposure;
   }
 
   /** With the weights of its checkpoint, or fresh ones. Throws `model-invalid` or `state-mismatch`. */
@@ -122,10 +143,10 @@ export class Student {
     const model = await init.engine.open(init.source, init.seed);
     try {
       const bytes = await init.store.getBlob(init.blob);
-      if (bytes === undefined) return new Student(model, init, await model.save(), { round: 0, step: 'fresh' });
+      if (bytes === undefined) return new Student(model, init, await model.save(), { round: 0, step: 'fresh' }, { privateSteps: 0, sawRecords: false });
       const checkpoint = decodeCheckpoint(bytes);
       await model.load(checkpoint.model);
-      return new Student(model, init, checkpoint.model, checkpoint.done);
+      return new Student(model, init, checkpoint.model, checkpoint.done, checkpoint.exposure);
     } catch (error) {
       await model.dispose().catch(() => undefined);
       throw error;
@@ -141,22 +162,48 @@ export class Student {
     return this.#done;
   }
 
+  /** Steps of private training that are in these weights. */
+  get privateSteps(): number {
+    return this.#exposure.privateSteps;
+  }
+
+  /** Whether these weights have learned from private records without noise. */
+  get sawRecords(): boolean {
+    return this.#exposure.sawRecords;
+  }
+
   has(step: TrainingStep): boolean {
     return position(this.#done) >= position(step);
   }
 
   /** Makes one step and saves the result; nothing when it was made before. An aborted or failed step leaves the weights of the step before. */
   async train(step: TrainingStep, data: TrainingData, options: FitOptions): Promise<FitReport | undefined> {
+    return this.#make(step, () => this.#model.fit(data, options), () => ({ ...this.#exposure, sawRecords: this.sawRecords || data.hard !== undefined }));
+  }
+
+  /**
+   * The same with private training. Steps of a training that was aborted are thrown away with their weights. Throws `engine-unavailable` for an engine
+   * without private gradients, and `model-invalid` for a model that mixes the examples of a batch.
+   */
+  async trainPrivately(step: TrainingStep, records: LabelledExamples, options: PrivateFitOptions): Promise<PrivateFitReport | undefined> {
+    const model = this.#model;
+    if (model.fitPrivately === undefined) {
+      throw new FederationError('engine-unavailable', 'The task asks for private training, and this engine has no private gradients.', { field: 'engine', expected: 'an engine with private gradients', next: 'Choose another engine; `fedstill doctor` lists them.' });
+    }
+    return this.#make(step, () => model.fitPrivately!({ hard: records }, options), ({ steps }) => ({ ...this.#exposure, privateSteps: this.privateSteps + steps }));
+  }
+
+  async #make<Report>(step: TrainingStep, fit: () => Promise<Report>, exposureAfter: (report: Report) => Exposure): Promise<Report | undefined> {
     if (this.has(step)) return undefined;
-    let report: FitReport;
+    let report: Report;
     this.#quality = undefined;
     try {
-      report = await this.#model.fit(data, options);
+      report = await fit();
     } catch (error) {
       await this.#model.load(this.#saved).catch(() => undefined); // the first error is the one to tell
       throw error;
     }
-    await this.#keep(step, await this.#model.save());
+    await this.#keep(step, await this.#model.save(), exposureAfter(report));
     return report;
   }
 
@@ -164,7 +211,7 @@ export class Student {
   async copyFrom(other: Student): Promise<void> {
     await this.#model.load(other.#saved);
     this.#quality = undefined;
-    await this.#keep(other.#done, other.#saved);
+    await this.#keep(other.#done, other.#saved, other.#exposure);
   }
 
   /** Logits [examples.count x classes]. */
@@ -184,10 +231,11 @@ export class Student {
     return this.#model.dispose();
   }
 
-  async #keep(step: TrainingStep, saved: SavedModel): Promise<void> {
-    await this.#store.putBlob(this.#blob, encodeCheckpoint(step, saved));
+  async #keep(step: TrainingStep, saved: SavedModel, exposure: Exposure): Promise<void> {
+    await this.#store.putBlob(this.#blob, encodeCheckpoint(step, exposure, saved));
     this.#saved = saved;
     this.#done = step;
+    this.#exposure = exposure;
   }
 }
 
@@ -200,6 +248,9 @@ export interface LabelledTransfer {
   readonly kind: OutputKind;
 }
 
+/** What a local training tells; `epochsRun` of a private one are passes on average. */
+export type LocalReport = Pick<FitReport, 'epochsRun' | 'steps'>;
+
 /** Fewest private examples of which a fifth is held out for early stopping. */
 const leastForValidation = 10;
 
@@ -210,14 +261,18 @@ export class LocalTraining {
   readonly #seed: number;
   readonly #trainingSet: LabelledExamples;
   readonly #validationSet: LabelledExamples | undefined;
+  readonly #dpSgd: TaskDocument['privacy']['dpSgd'];
+  readonly #random: RandomSource;
 
-  /** `seed` seeds the hold-out, shuffles and dropout: an integer in [0, 2^32). */
-  constructor(task: TaskDocument, settings: StudentSettings, privateDataset: LabelledExamples, seed: number) {
+  /** `seed` seeds the hold-out, shuffles and dropout: an integer in [0, 2^32). `random`: batches and noise of private training. */
+  constructor(task: TaskDocument, settings: StudentSettings, privateDataset: LabelledExamples, seed: number, random: RandomSource) {
+    this.#dpSgd = task.privacy.dpSgd;
+    this.#random = random;
     this.#settings = settings;
     this.#distillation = task.distillation;
     this.#seed = seed;
     const { count } = privateDataset.examples;
-    if (settings.earlyStoppingPatience === 0 || count < leastForValidation) {
+    if (this.#dpSgd !== null || settings.earlyStoppingPatience === 0 || count < leastForValidation) {
       this.#trainingSet = privateDataset;
       this.#validationSet = undefined;
     } else {
@@ -233,17 +288,22 @@ export class LocalTraining {
     return this.#settings.digestEpochs > 0;
   }
 
-  pretrain(student: Student, signal: AbortSignal): Promise<FitReport | undefined> {
-    return this.#trainLocally(student, { round: 0, step: 'pretrain' }, this.#settings.pretrainEpochs, signal);
+  /** In private training: the steps of the first release. */
+  pretrain(student: Student, signal: AbortSignal): Promise<LocalReport | undefined> {
+    const at = { round: 0, step: 'pretrain' } as const;
+    if (this.#dpSgd !== null) return this.#trainPrivately(student, at, this.#dpSgd, this.#dpSgd.steps, signal);
+    return this.#trainLocally(student, at, this.#settings.pretrainEpochs, signal);
   }
 
-  /** Local training after distilling ("revisit"). */
-  revisit(student: Student, round: number, signal: AbortSignal): Promise<FitReport | undefined> {
-    return this.#trainLocally(student, { round, step: 'revisit' }, this.#settings.revisitEpochs, signal);
+  /** Local training after distilling ("revisit"). `privateSteps`: how many steps there may be in private training. */
+  revisit(student: Student, round: number, privateSteps: number, signal: AbortSignal): Promise<LocalReport | undefined> {
+    const at = { round, step: 'revisit' } as const;
+    if (this.#dpSgd !== null) return this.#trainPrivately(student, at, this.#dpSgd, privateSteps, signal);
+    return this.#trainLocally(student, at, this.#settings.revisitEpochs, signal);
   }
 
-  /** Local training after the last distillation: better on data like the owner's, worse on classes that the owner lacks. */
-  personalize(student: Student, round: number, signal: AbortSignal): Promise<FitReport | undefined> {
+  /** Local training after the last distillation, without noise in any case: nothing is released from it. Better on data like the owner's, worse on classes that the owner lacks. */
+  personalize(student: Student, round: number, signal: AbortSignal): Promise<LocalReport | undefined> {
     return this.#trainLocally(student, { round, step: 'personal' }, this.#settings.revisitEpochs, signal);
   }
 
@@ -254,6 +314,16 @@ export class LocalTraining {
     const { alpha } = this.#distillation;
     const data: TrainingData = { soft: { examples: labels.examples, targets: labels.targets, targetKind: labels.kind }, ...(alpha > 0 ? { hard: this.#trainingSet } : {}) };
     return student.train(at, data, { ...this.#fitOptions(at, digestEpochs, signal), loss: distillationLoss(this.#distillation, labels.kind) });
+  }
+
+  async #trainPrivately(student: Student, at: TrainingStep, { learningRate, ...noise }: NonNullable<TaskDocument['privacy']['dpSgd']>, steps: number, signal: AbortSignal): Promise<LocalReport | undefined> {
+    if (steps <= 0) return undefined;
+    const { optimizer, l2 } = this.#settings;
+    const report = await student.trainPrivately(at, this.#trainingSet, {
+      ...noise, steps, optimizer: { ...optimizer, learningRate }, l2, seed: deriveSeed(this.#seed, at.step, at.round), random: this.#random, signal, loss: { distance: 'kl', temperature: 1, alpha: 1 },
+    });
+    // Passes on average: how large the batches were is nobody's business.
+    return report === undefined ? undefined : { epochsRun: Math.round(report.steps * noise.samplingRate), steps: report.steps };
   }
 
   async #trainLocally(student: Student, at: TrainingStep, epochs: number, signal: AbortSignal): Promise<FitReport | undefined> {

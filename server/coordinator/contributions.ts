@@ -2,14 +2,14 @@
 import type { TaskConfig } from '../../shared/config/task-config.ts';
 import { aggregate, consensusFromSum, type Consensus } from '../../shared/distillation/aggregation.ts';
 import { FederationError } from '../../shared/errors.ts';
-import { contributionStep, largestInteger, type ReleaseParameters } from '../../shared/privacy/release.ts';
+import { contributionStep, isOnGrid, largestInteger, type ReleaseParameters } from '../../shared/privacy/release.ts';
 import { assertContribution, decodeFrame, type FloatEncoding } from '../../shared/protocol/matrix-frame.ts';
 import type { Matrix } from '../../shared/types/matrix.ts';
 
 /** What the frames of one round's contributions are. */
 export interface ContributionShape {
   readonly release: ReleaseParameters;
-  /** Dtype of frames without noise. */
+  /** Dtype of frames that are not on the grid. */
   readonly encoding: FloatEncoding;
 }
 
@@ -24,7 +24,7 @@ const rowSumTolerance = (encoding: FloatEncoding, columns: number) => 0.05 + (en
 export function readContribution(bytes: Uint8Array, { release, encoding }: ContributionShape): Matrix {
   const { rows, columns, outputKind } = release;
   const frame = decodeFrame(bytes);
-  if (release.mechanism !== 'none') {
+  if (isOnGrid(release)) {
     assertContribution(frame, 'grid', rows, columns);
     assertPlausible(frame.values, largestInteger(release));
     return { rows, columns, values: Float32Array.from(frame.values, (integer) => integer * contributionStep(release)) };
@@ -65,7 +65,7 @@ function assertLogits({ values }: Matrix): void {
 /** The consensus of these frames. Their order makes no difference. */
 export function combineContributions(frames: readonly Uint8Array[], shape: ContributionShape, aggregation: TaskConfig['aggregation']): Consensus {
   const contributions = frames.map((frame) => readContribution(frame, shape));
-  return aggregate(contributions, { aggregator: aggregation.aggregator, eraTemperature: aggregation.eraTemperature, noised: shape.release.mechanism !== 'none' });
+  return aggregate(contributions, { aggregator: aggregation.aggregator, eraTemperature: aggregation.eraTemperature, noised: isOnGrid(shape.release) });
 }
 
 /** The consensus of a sum of `survivors` integer matrices. Truncated to the grid, rows of probabilities do not sum to 1 even without noise: they are projected in any case. */

@@ -19,7 +19,7 @@ import type { EventSink } from '../../shared/ports/event-sink.ts';
 import type { Logger } from '../../shared/ports/logger.ts';
 import type { RandomSource } from '../../shared/ports/random-source.ts';
 import type { ClientConnection, CoordinatorEndpoint } from '../../shared/ports/transport.ts';
-import { checkSumFits, planRelease, type ReleaseParameters } from '../../shared/privacy/release.ts';
+import { checkSumFits, isOnGrid, planRelease, type ReleaseParameters } from '../../shared/privacy/release.ts';
 import type { Json } from '../../shared/protocol/canonical-json.ts';
 import { openEnvelope, verifyEnvelope, type EnvelopeContext } from '../../shared/protocol/envelope.ts';
 import { fingerprint } from '../../shared/protocol/identity.ts';
@@ -130,7 +130,7 @@ export class Coordinator implements CoordinatorEndpoint {
     this.#release = planTaskRelease(deps.config, deps.transferSet.count);
     this.#transferFrame = encodeExamples(deps.transferSet);
     this.fingerprint = fingerprint(deps.identity.publicKey);
-    this.taskDocument = signDocument('task', taskDocumentOf(deps.config, this.fingerprint, { digest: digestOf(this.#transferFrame), rows: deps.transferSet.count }), deps.identity);
+    this.taskDocument = signDocument('task', taskDocumentOf(deps.config, this.fingerprint, this.#release, { digest: digestOf(this.#transferFrame), rows: deps.transferSet.count }), deps.identity);
     this.#taskDigest = documentHash('task', this.taskDocument.document);
     this.#sessions = new Sessions({ identity: deps.identity, random: deps.random, admission: deps.admission, task: this.taskDocument, taskDigest: this.#taskDigest, maxClients: deps.maxClients ?? 10_000 });
     this.#uploads = new Uploads(deps.random, deps.maxUploadBytes ?? 2 ** 30);
@@ -755,7 +755,7 @@ export class Coordinator implements CoordinatorEndpoint {
     const closed = this.#closedStages();
     const secure = this.#secureRound();
     if (secure !== undefined) return secure.frameLengths(stage as SecureStageName, client, closed);
-    return exactly(frameBytes(this.#release.mechanism === 'none' ? this.#deps.config.aggregation.encoding : 'int32', [this.#release.rows, this.#release.columns]));
+    return exactly(frameBytes(isOnGrid(this.#release) ? 'int32' : this.#deps.config.aggregation.encoding, [this.#release.rows, this.#release.columns]));
   }
 
   #envelopeContext(round: RoundId, stage: EnvelopeContext['stage'], announcement = this.#announcement): EnvelopeContext {
@@ -804,7 +804,7 @@ function sampleTransferBatch(available: number, size: number, seed: number): Uin
 /** The release of every round of a task. Throws `config-invalid` when no noise meets the budget. */
 export function planTaskRelease(config: TaskConfig, transferExamples: number): ReleaseParameters {
   const { privacy, schedule, aggregation, data } = config;
-  const { sampleAndAggregate } = privacy;
+  const { sampleAndAggregate, dpSgd } = privacy;
   return planRelease({
     mechanism: privacy.mechanism,
     outputKind: contributionKind(aggregation.aggregator),
@@ -816,13 +816,14 @@ export function planTaskRelease(config: TaskConfig, transferExamples: number): R
     delta: privacy.delta,
     releases: schedule.rounds,
     ...(sampleAndAggregate === undefined ? {} : { shards: sampleAndAggregate.shards, votes: sampleAndAggregate.votes }),
+    ...(dpSgd === undefined ? {} : { privateTraining: { clippingNorm: dpSgd.clippingNorm, noiseMultiplier: dpSgd.noiseMultiplier, samplingRate: dpSgd.samplingRate, steps: dpSgd.stepsPerRound } }),
     // The most clients that a sum can have: whoever comes, it does not wrap.
     ...(privacy.trustMode === 'secure-aggregation' ? { shares: schedule.quorum - privacy.secureAggregation.maxCorrupt, clients: largestCohort(roundPolicyOf(config), MAX_COHORT) } : {}),
   });
 }
 
 /** docs/protocol.md section 7. */
-function taskDocumentOf(config: TaskConfig, coordinator: string, transferSet: { readonly digest: Digest; readonly rows: number }): Json {
+function taskDocumentOf(config: TaskConfig, coordinator: string, release: ReleaseParameters, transferSet: { readonly digest: Digest; readonly rows: number }): Json {
   const { privacy, schedule, student, distillation } = config;
   return {
     protocol: protocolVersion,
@@ -843,6 +844,7 @@ function taskDocumentOf(config: TaskConfig, coordinator: string, transferSet: { 
       releases: schedule.rounds,
       ...(privacy.trustMode === 'secure-aggregation' ? { secureAggregation: { minSurvivors: schedule.quorum, maxCorrupt: privacy.secureAggregation.maxCorrupt } } : {}),
       ...(privacy.sampleAndAggregate === undefined ? {} : { sampleAndAggregate: { ...privacy.sampleAndAggregate } }),
+      ...(release.mechanism === 'dpSgd' ? { dpSgd: { ...release.noise, learningRate: privacy.dpSgd!.learningRate } } : {}),
     },
     schedule: { rounds: schedule.rounds, minClients: schedule.minClients, quorum: schedule.quorum, roundDeadlineMs: schedule.roundDeadlineSeconds * 1000 },
     admission: config.admission.mode,

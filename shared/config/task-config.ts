@@ -116,9 +116,12 @@ export const TaskConfigSchema = z.strictObject({
        * a claim; `secure-aggregation`: only the sum.
        */
       trustMode: z.enum(['sealed', 'clear', 'secure-aggregation']).default('sealed'),
-      /** `discreteGaussian` is distributed: each client adds a share of the noise, so it needs `secure-aggregation`; the others are local. */
-      mechanism: z.enum(['none', 'gaussian', 'laplace', 'discreteGaussian']).default('none'),
-      /** What one guarantee protects: everything of one client, or one of its records (with `sampleAndAggregate`). */
+      /**
+       * `discreteGaussian` is distributed: each client adds a share of the noise, so it needs `secure-aggregation`; the others are local. `dpSgd` adds noise to
+       * the student's training instead of its predictions.
+       */
+      mechanism: z.enum(['none', 'gaussian', 'laplace', 'discreteGaussian', 'dpSgd']).default('none'),
+      /** What one guarantee protects: everything of one client, or one of its records (with `sampleAndAggregate` or `dpSgd`). */
       unit: z.enum(['client', 'record']).default('client'),
       /** Target over all rounds, replace-one adjacency. Needed unless the mechanism is `none`. */
       epsilon: z.number().positive().max(1e6).optional(),
@@ -136,6 +139,21 @@ export const TaskConfigSchema = z.strictObject({
           stageDeadlineSeconds: z.number().positive().max(86_400).default(30),
         })
         .prefault({}),
+      /** With the mechanism `dpSgd`: how the student learns from private records. */
+      dpSgd: z
+        .strictObject({
+          /** L2 bound of one record's gradient. */
+          clippingNorm: z.number().positive().max(1e6).default(1),
+          /** Standard deviation of the noise on a step's sum of gradients, as a multiple of `clippingNorm`; default: the least that meets `epsilon`. */
+          noiseMultiplier: z.number().positive().max(1e6).optional(),
+          /** Probability with which a record is in a step's batch. Public; a client's batches have this times its number of records on average. */
+          samplingRate: z.number().positive().max(1).default(0.05),
+          /** Steps on private records that are charged with one release. The first ones are made before the first round. */
+          stepsPerRound: positiveInteger.max(1_000_000).default(50),
+          /** Of the student's optimizer in these steps. */
+          learningRate: z.number().positive().max(10).default(0.01),
+        })
+        .optional(),
       /** Record-level privacy for any student: predictions come from models of disjoint shards of a client's records. */
       sampleAndAggregate: z
         .strictObject({

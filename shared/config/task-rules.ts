@@ -1,5 +1,6 @@
 /** The rules between a task's keys: what no single key's range can say. docs/task.md lists them for the user. */
 import { completeThreshold } from '../secure-aggregation/share-graph.ts';
+import { isOnGrid } from '../privacy/release.ts';
 import type { ConfigRule } from './config-rule.ts';
 import type { DataSource, TaskConfigSchema } from './task-config.ts';
 import type { z } from 'zod';
@@ -69,7 +70,7 @@ export const taskRules: readonly ConfigRule<Task>[] = [
         return { path: 'privacy.trustMode', expected: `${expected}, because privacy.mechanism is ${mechanism}`, got: 'clear', hint: '`clear` is for baselines that claim no privacy' };
       }
       if (trustMode === 'sealed' && mechanism === 'discreteGaussian') {
-        return { path: 'privacy.mechanism', expected: 'none, gaussian or laplace, because privacy.trustMode is sealed', got: mechanism, hint: 'a share of the noise protects only inside a sum: use `trustMode: secure-aggregation`, or local noise (gaussian)' };
+        return { path: 'privacy.mechanism', expected: 'none, gaussian, laplace or dpSgd, because privacy.trustMode is sealed', got: mechanism, hint: 'a share of the noise protects only inside a sum: use `trustMode: secure-aggregation`, or local noise (gaussian)' };
       }
       if (trustMode === 'secure-aggregation' && mechanism !== 'none' && mechanism !== 'discreteGaussian') {
         return { path: 'privacy.mechanism', expected: 'discreteGaussian or none, because privacy.trustMode is secure-aggregation', got: mechanism, hint: 'under secure aggregation each client adds a share of the noise: `mechanism: discreteGaussian`' };
@@ -78,12 +79,51 @@ export const taskRules: readonly ConfigRule<Task>[] = [
     },
   },
   {
-    reads: ['privacy.unit', 'privacy.sampleAndAggregate'],
+    reads: ['privacy.mechanism', 'privacy.dpSgd'],
     check({ privacy }) {
       if (privacy === undefined) return undefined;
-      const { unit, sampleAndAggregate } = privacy;
+      const { mechanism, dpSgd } = privacy;
+      if (mechanism === 'dpSgd' && dpSgd === undefined) {
+        return { path: 'privacy.dpSgd', expected: 'how clients train, because privacy.mechanism is dpSgd', got: 'nothing', hint: 'give `dpSgd: { samplingRate: 0.05, stepsPerRound: 50 }`' };
+      }
+      if (mechanism !== 'dpSgd' && dpSgd !== undefined) {
+        return { path: 'privacy.dpSgd', expected: `nothing, because privacy.mechanism is ${mechanism}`, got: 'settings', hint: 'set `mechanism: dpSgd`, or leave dpSgd out' };
+      }
+      return undefined;
+    },
+  },
+  {
+    reads: ['privacy.mechanism', 'privacy.sampleAndAggregate'],
+    check({ privacy }) {
+      if (privacy?.mechanism !== 'dpSgd' || privacy.sampleAndAggregate === undefined) return undefined;
+      return { path: 'privacy.sampleAndAggregate', expected: 'nothing, because privacy.mechanism is dpSgd', got: 'settings', hint: 'either shards protect single records, or private training does' };
+    },
+  },
+  {
+    reads: ['privacy.mechanism', 'student.earlyStoppingPatience'],
+    check({ privacy, student }) {
+      if (privacy?.mechanism !== 'dpSgd' || student === undefined || student.earlyStoppingPatience === 0) return undefined;
+      return { path: 'student.earlyStoppingPatience', expected: '0, because privacy.mechanism is dpSgd', got: `${student.earlyStoppingPatience}`, hint: 'when a training stops would tell of records that nobody accounts for' };
+    },
+  },
+  {
+    reads: ['privacy.mechanism', 'distillation.alpha'],
+    check({ privacy, distillation }) {
+      if (privacy?.mechanism !== 'dpSgd' || distillation === undefined || distillation.alpha === 0) return undefined;
+      return { path: 'distillation.alpha', expected: '0, because privacy.mechanism is dpSgd', got: `${distillation.alpha}`, hint: 'the digest phase would mix private records in, without noise' };
+    },
+  },
+  {
+    reads: ['privacy.mechanism', 'privacy.unit', 'privacy.sampleAndAggregate'],
+    check({ privacy }) {
+      if (privacy === undefined) return undefined;
+      const { unit, sampleAndAggregate, mechanism } = privacy;
+      if (mechanism === 'dpSgd') {
+        if (unit === 'record') return undefined;
+        return { path: 'privacy.unit', expected: 'record, because privacy.mechanism is dpSgd', got: unit, hint: 'the noise of a training step hides one record, not everything of a client' };
+      }
       if (unit === 'record' && sampleAndAggregate === undefined) {
-        return { path: 'privacy.unit', expected: 'client, because there is no privacy.sampleAndAggregate', got: 'record', hint: 'one record changes a whole model: only models of disjoint shards protect it alone; give `sampleAndAggregate: { shards: 25 }`' };
+        return { path: 'privacy.unit', expected: 'client, because there is no privacy.sampleAndAggregate', got: 'record', hint: 'one record changes a whole model: only models of disjoint shards protect it alone; give `sampleAndAggregate: { shards: 25 }`, or set `mechanism: dpSgd`' };
       }
       if (unit === 'client' && sampleAndAggregate !== undefined) {
         return { path: 'privacy.unit', expected: 'record, because of privacy.sampleAndAggregate', got: 'client', hint: 'with shards one guarantee protects one record, not everything of a client' };
@@ -192,12 +232,12 @@ export const taskRules: readonly ConfigRule<Task>[] = [
       if (privacy === undefined || aggregation === undefined || schedule === undefined || transferSet === undefined || data === undefined) return undefined;
       const batch = schedule.transferBatch ?? knownSize(transferSet);
       // Noised and masked predictions are always 32-bit integers.
-      const bytes = privacy.mechanism === 'none' && privacy.trustMode !== 'secure-aggregation' ? bytesPerValue[aggregation.encoding] : 4;
+      const bytes = !isOnGrid(privacy) && privacy.trustMode !== 'secure-aggregation' ? bytesPerValue[aggregation.encoding] : 4;
       const most = Math.floor(MAX_CONTRIBUTION_BYTES / (bytes * data.numClasses));
       if (batch === undefined || batch <= most) return undefined;
       return {
         path: 'schedule.transferBatch', expected: `at most ${most} examples with ${data.numClasses} classes, so that a contribution fits into 64 MiB`,
-        got: `${batch}`, hint: privacy.mechanism === 'none' ? 'query fewer examples a round' : 'query fewer examples a round: every noised value also costs budget',
+        got: `${batch}`, hint: isOnGrid(privacy) ? 'query fewer examples a round: every noised value also costs budget' : 'query fewer examples a round',
       };
     },
   },

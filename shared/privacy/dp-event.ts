@@ -18,12 +18,12 @@ export const neighboringRelations: readonly NeighboringRelation[] = ['replaceOne
 
 /**
  * The same for the privacy unit `record` (one example of one client), used for what a client does inside its own training:
- * - `addOrRemoveRecord`: one record is there or not; the number of records that scales the batch (`q * N`) is public.
+ * - `addOrRemoveRecord`: one record is there or not; the number of records that scales the batch (`q * N`) stays the same.
  * - `replaceRecord`: one record is replaced by any other; the number of records is public.
  */
 export type RecordRelation = 'addOrRemoveRecord' | 'replaceRecord';
 
-/** Every relation that an accountant can be asked about. A ledger holds client-level releases, hence only a `NeighboringRelation`. */
+/** Every relation that an accountant can be asked about. A ledger's totals are asked for by a `NeighboringRelation`, of a client or of a record (`accountedRelation`). */
 export type AccountedRelation = NeighboringRelation | RecordRelation;
 
 export const accountedRelations: readonly AccountedRelation[] = ['replaceOne', 'zeroOut', 'addOrRemoveRecord', 'replaceRecord'];
@@ -108,6 +108,12 @@ export const ReleaseEventSchema = z.discriminatedUnion('kind', [
    * all, a `gnMax` answer with `sigmaVotes`. `answered` is the limit at which the run stops, fixed in advance.
    */
   z.strictObject({ kind: z.literal('confidentGnMax'), sigmaThreshold: magnitude, sigmaVotes: magnitude, queries, answered: queries }),
+  /**
+   * `steps` steps of private training on one client's records (DP-SGD), and everything that is computed from the model alone: each adds noise to the sum of the
+   * clipped gradients of a Poisson batch, `noiseMultiplier` = standard deviation / clipping norm. What is divided by afterwards does not depend on the record.
+   * Of a record only, hence under `RecordRelation`s only.
+   */
+  z.strictObject({ kind: z.literal('privateTraining'), samplingProbability: z.number().min(0).max(1), noiseMultiplier, steps: z.int().min(0).max(2 ** 31 - 1) }),
   /** Anything that was proven rho-zCDP (Bun & Steinke 2016) for the relation that is accounted. */
   z.strictObject({ kind: z.literal('zcdp'), rho: z.number().min(0).max(1e300) }),
 ]);

@@ -12,11 +12,12 @@ import { z } from 'zod';
 import { FederationError } from '../errors.ts';
 import type { Digest, Instant, RoundId, TaskId } from '../types/ids.ts';
 import type { Delta, Epsilon } from '../types/units.ts';
+import type { PrivacyAccountant } from './accountants/accountant.ts';
 import { accountantFor } from './accountants/composite-accountant.ts';
 import type { NeighboringRelation, ReleaseEvent } from './dp-event.ts';
 import { ReleaseEventSchema } from './dp-event.ts';
 import type { PrivacyUnit, ReleaseEvents, ReleaseParameters } from './release.ts';
-import { ReleaseParametersSchema, releaseEvents, releaseUnit } from './release.ts';
+import { accountedRelation, ReleaseParametersSchema, releaseEvents, releaseUnit } from './release.ts';
 
 /** Hashed in front of every entry, so that its hash can't be taken for the hash of anything else. */
 const HASH_CONTEXT = 'fedstill/privacy-ledger/1\n';
@@ -139,11 +140,20 @@ export function ledgerUnit(entries: readonly Pick<LedgerEntry, 'parameters'>[]):
 }
 
 /**
- * An entry's event in a total for `unit`. A record that is taken away leaves another dataset behind, not an all-zero contribution: for the unit `record`, both
- * relations are covered by replace-one events only.
+ * An entry's event in a total for `unit`. A record that is taken away leaves another dataset behind, not an all-zero contribution: in a total for records, what protects
+ * clients counts with its replace-one event under both relations.
  */
 export function eventFor(entry: ChargedRelease, unit: PrivacyUnit, adjacency: NeighboringRelation): ReleaseEvent {
-  return entry.events[unit === 'record' ? 'replaceOne' : adjacency];
+  return entry.events[unit === 'record' && releaseUnit(entry.parameters) === 'client' ? 'replaceOne' : adjacency];
+}
+
+/** The accountant of all these entries, for `ledgerUnit(entries)`. */
+export function ledgerAccountant(entries: readonly ChargedRelease[], adjacency: NeighboringRelation): PrivacyAccountant {
+  const unit = ledgerUnit(entries);
+  return accountantFor(
+    entries.map((entry) => eventFor(entry, unit, adjacency)),
+    accountedRelation(unit, adjacency),
+  );
 }
 
 /**
@@ -152,11 +162,7 @@ export function eventFor(entry: ChargedRelease, unit: PrivacyUnit, adjacency: Ne
  * (Smith & Thakurta 2022) and purely Laplace ones (Rogers et al. 2016).
  */
 export function spent(entries: readonly ChargedRelease[], adjacency: NeighboringRelation, delta: Delta): Epsilon {
-  const unit = ledgerUnit(entries);
-  return accountantFor(
-    entries.map((entry) => eventFor(entry, unit, adjacency)),
-    adjacency,
-  ).epsilon(delta);
+  return ledgerAccountant(entries, adjacency).epsilon(delta);
 }
 
 function parseEntry(line: string, lineNumber: number): LedgerEntry {

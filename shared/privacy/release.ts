@@ -5,15 +5,19 @@
  * Everything here follows from public parameters. Proofs of the sensitivities: docs/privacy-model.md, section 3. The
  * sensitivity is that of a WHOLE matrix: one private record changes the trained student and with it every row, so noise
  * calibrated to one row would not be a guarantee for anybody. The unit is the client, or with `shards` the record.
+ *
+ * `dpSgd` is the exception: the noise is in the training (docs/privacy-model.md, "Private training"), the unit is the record, and predictions leave as they are.
  */
 import { z } from 'zod';
 import { FederationError } from '../errors.ts';
 import type { OutputKind } from '../types/matrix.ts';
 import type { Delta } from '../types/units.ts';
 import { checkDelta } from './accountants/accountant.ts';
+import { calibrateParameter } from './accountants/calibration.ts';
 import { accountantFor } from './accountants/composite-accountant.ts';
 import { roundDown } from './accountants/numerics.ts';
-import type { NeighboringRelation, ReleaseEvent } from './dp-event.ts';
+import { RdpAccountant } from './accountants/rdp.ts';
+import type { AccountedRelation, NeighboringRelation, ReleaseEvent } from './dp-event.ts';
 import { MAX_SIGMA } from './sampling/discrete-gaussian.ts';
 
 /** Largest matrix that is ever allocated for one release. */
@@ -56,6 +60,27 @@ const common = {
   /** Each row (of each shard) is one-hot, or all zero: one vote, or none. Probabilities only. */
   votes: z.literal(true).optional(),
 };
+/** Calibrated noise multipliers are multiples of this: short decimal numbers that all parties read alike. */
+const NOISE_MULTIPLIER_STEP = 2 ** -10;
+/** Noise multipliers among which one is searched: below the first there is next to no privacy, beyond the last next to no signal. */
+const NOISE_MULTIPLIER_RANGE = [2 ** -4, 2 ** 14] as const;
+
+/**
+ * The private training that one release pays for (DP-SGD): what the noise of a step is, and how many steps a client may make for each release. How many records
+ * it has is not in it.
+ */
+export const PrivateTrainingSchema = z.strictObject({
+  /** L2 bound of one record's gradient. */
+  clippingNorm: z.number().positive().max(1e6),
+  /** Standard deviation of the noise on a step's sum of gradients, as a multiple of `clippingNorm`. */
+  noiseMultiplier: z.number().positive().max(1e6),
+  /** Probability with which a record is in a step's batch. */
+  samplingRate: z.number().positive().max(1),
+  /** Steps that are charged with one release. */
+  steps: z.int().min(1).max(1_000_000),
+});
+export type PrivateTrainingNoise = z.infer<typeof PrivateTrainingSchema>;
+
 const noiseInteger = z.int().min(1).max(MAX_INT32);
 
 /** What a round manifest says about one release. Noise is in grid steps, and integer, so that all parties agree on it exactly. */
@@ -75,6 +100,8 @@ export const ReleaseParametersSchema = z
       ...common,
       noise: z.strictObject({ sigmaGrid: z.int().min(MIN_SHARE_SIGMA).max(MAX_SIGMA - 1), shares: z.int().min(1).max(MAX_SHARES) }),
     }),
+    /** Predictions of a student that has seen records in private training only; nothing is clipped or added to them. */
+    z.strictObject({ mechanism: z.literal('dpSgd'), ...common, noise: PrivateTrainingSchema }),
   ])
   .superRefine((parameters, context) => {
     const problem = findReleaseProblem(parameters);
@@ -85,14 +112,26 @@ export type MechanismName = ReleaseParameters['mechanism'];
 export type GaussianRelease = Extract<ReleaseParameters, { mechanism: 'gaussian' }>;
 export type LaplaceRelease = Extract<ReleaseParameters, { mechanism: 'laplace' }>;
 export type DiscreteGaussianRelease = Extract<ReleaseParameters, { mechanism: 'discreteGaussian' }>;
+export type PrivateTrainingRelease = Extract<ReleaseParameters, { mechanism: 'dpSgd' }>;
 export type NoiselessRelease = Extract<ReleaseParameters, { mechanism: 'none' }>;
 
 /** What one guarantee protects: everything of one client, or one record (example) of it. */
 export type PrivacyUnit = 'client' | 'record';
 
 /** The unit that a release protects by itself, not by what a task says of it. */
-export function releaseUnit({ shards }: Pick<ReleaseParameters, 'shards'>): PrivacyUnit {
-  return shards === undefined ? 'client' : 'record';
+export function releaseUnit({ shards, mechanism }: Pick<ReleaseParameters, 'shards' | 'mechanism'>): PrivacyUnit {
+  return shards === undefined && mechanism !== 'dpSgd' ? 'client' : 'record';
+}
+
+/** What an accountant is asked for: a record that is missing leaves its position empty, which is to remove it and keep what batches are scaled by. */
+export function accountedRelation(unit: PrivacyUnit, adjacency: NeighboringRelation): AccountedRelation {
+  if (unit === 'client') return adjacency;
+  return adjacency === 'replaceOne' ? 'replaceRecord' : 'addOrRemoveRecord';
+}
+
+/** Whether a contribution is integers of the grid, with noise added to each; else it is the predictions themselves. */
+export function isOnGrid({ mechanism }: Pick<ReleaseParameters, 'mechanism'>): boolean {
+  return mechanism !== 'none' && mechanism !== 'dpSgd';
 }
 
 /** Largest norms of one integer matrix, before noise, in grid steps: of a client's, or with `shards` of one shard's. */
@@ -158,6 +197,11 @@ export function releaseEvent(parameters: ReleaseParameters, adjacency: Neighbori
         l1Sensitivity: sensitivity.l1[adjacency],
         dimension: parameters.rows * parameters.columns,
       };
+    case 'dpSgd': {
+      // Whatever is computed from the weights is post-processing: the shape of the matrix does not count.
+      const { noiseMultiplier, samplingRate, steps } = parameters.noise;
+      return { kind: 'privateTraining', samplingProbability: samplingRate, noiseMultiplier, steps };
+    }
   }
 }
 
@@ -194,10 +238,12 @@ export interface ReleasePlanRequest {
   readonly votes?: boolean | undefined;
   /** Most clients in one sum: the plan then fits the ring. For secure aggregation. */
   readonly clients?: number | undefined;
+  /** Needed for `dpSgd`, and only for it. Without a noise multiplier the smallest one is searched. */
+  readonly privateTraining?: (Omit<PrivateTrainingNoise, 'noiseMultiplier'> & { readonly noiseMultiplier?: number | undefined }) | undefined;
 }
 
 /**
- * The smallest integer noise for which `releases` releases meet (epsilon, delta), replace-one. A search over the same
+ * The smallest noise (integer, but for `dpSgd`) for which `releases` releases meet (epsilon, delta), replace-one. A search over the same
  * accountant that accounts for the run, so planning and accounting can't disagree: `accounted epsilon <= epsilon` always.
  */
 export function planRelease(request: ReleasePlanRequest): ReleaseParameters {
@@ -229,6 +275,7 @@ export function planRelease(request: ReleasePlanRequest): ReleaseParameters {
   if (!Number.isSafeInteger(releases) || releases < 1) {
     throw new FederationError('config-invalid', 'the number of releases is not usable', { field: 'schedule.rounds', expected: 'an integer >= 1', got: String(releases) });
   }
+  if (mechanism === 'dpSgd') return finished({ mechanism, ...base, noise: planPrivateTraining(request, epsilon) });
   const shares = mechanism === 'discreteGaussian' ? requireShares(request) : 1;
   const withNoise = (noise: number): ReleaseParameters => {
     switch (mechanism) {
@@ -240,10 +287,7 @@ export function planRelease(request: ReleasePlanRequest): ReleaseParameters {
         return { mechanism, ...base, noise: { sigmaGrid: noise, shares } };
     }
   };
-  const isEnough = (noise: number) => {
-    const run = { kind: 'selfComposed', event: releaseEvent(withNoise(noise), 'replaceOne'), count: releases } as const;
-    return accountantFor([run], 'replaceOne').epsilon(request.delta as Delta) <= epsilon;
-  };
+  const isEnough = (noise: number) => planCost(withNoise(noise), releases, request.delta as Delta) <= epsilon;
   const [least, most] = mechanism === 'discreteGaussian' ? [MIN_SHARE_SIGMA, MAX_SIGMA - 1] : [1, MAX_INT32];
   // The shape must be sound before anything is computed from it.
   parsePlan(withNoise(least));
@@ -256,6 +300,36 @@ export function planRelease(request: ReleasePlanRequest): ReleaseParameters {
     else tooSmall = middle;
   }
   return finished(withNoise(enough));
+}
+
+/** The epsilon that these releases cost together, replace-one, for the unit that they protect. */
+export function planCost(parameters: ReleaseParameters, releases: number, delta: Delta): number {
+  const run = { kind: 'selfComposed', event: releaseEvent(parameters, 'replaceOne'), count: releases } as const;
+  return accountantFor([run], accountedRelation(releaseUnit(parameters), 'replaceOne')).epsilon(delta);
+}
+
+/** All steps of all releases within epsilon. Throws `config-invalid` for a given noise multiplier that is too small. */
+function planPrivateTraining({ privateTraining, releases, delta }: ReleasePlanRequest, epsilon: number): PrivateTrainingNoise {
+  if (privateTraining === undefined) {
+    throw new FederationError('config-invalid', 'the dpSgd mechanism needs to know how a client trains', { field: 'privacy.dpSgd', expected: 'clippingNorm, samplingRate and stepsPerRound', got: 'nothing', next: 'Set privacy.dpSgd.' });
+  }
+  const { clippingNorm, samplingRate, steps } = privateTraining;
+  const event = (noiseMultiplier: number) =>
+    ({ kind: 'selfComposed', event: { kind: 'privateTraining', samplingProbability: samplingRate, noiseMultiplier, steps }, count: releases }) as const;
+  const accountant = new RdpAccountant('replaceRecord');
+  const given = privateTraining.noiseMultiplier;
+  if (given === undefined) {
+    const least = calibrateParameter({ accountant, event, epsilon, delta, range: NOISE_MULTIPLIER_RANGE, tolerance: 1e-4 });
+    return { clippingNorm, noiseMultiplier: Math.ceil(least / NOISE_MULTIPLIER_STEP) * NOISE_MULTIPLIER_STEP, samplingRate, steps };
+  }
+  const cost = accountant.compose(event(given)).epsilon(delta as Delta);
+  if (cost <= epsilon) return { clippingNorm, noiseMultiplier: given, samplingRate, steps };
+  throw new FederationError('config-invalid', 'this noise multiplier does not meet the target epsilon', {
+    field: 'privacy.dpSgd.noiseMultiplier',
+    expected: `an epsilon of at most ${epsilon} for ${releases} releases of ${steps} steps`,
+    got: `epsilon ${cost.toFixed(3)}`,
+    next: 'Leave noiseMultiplier out, so that it is calibrated, or raise it, or raise privacy.epsilon.',
+  });
 }
 
 /** `quorum` survivors, of which `maxCorrupt` may add no noise, or know their own. */
@@ -308,6 +382,9 @@ function findReleaseProblem(parameters: ReleaseParameters): ReleaseProblem | und
       next: 'Set privacy.rowClippingNorm exactly when predictions are logits.',
     };
   }
+  if (parameters.mechanism === 'dpSgd' && parameters.shards !== undefined) {
+    return { field: 'shards', message: 'private training has no shards', expected: 'no shards', got: String(parameters.shards), next: 'Remove privacy.sampleAndAggregate, or choose another mechanism.' };
+  }
   if (parameters.votes === true && outputKind !== 'probabilities') {
     return { field: 'votes', message: 'votes are probabilities', expected: 'outputKind probabilities', got: outputKind, next: 'Aggregate with meanProbabilities or entropyReduction, or set privacy.sampleAndAggregate.votes to false.' };
   }
@@ -338,6 +415,7 @@ export function largestInteger(parameters: ReleaseParameters): number {
 function noiseTail(parameters: ReleaseParameters): number {
   switch (parameters.mechanism) {
     case 'none':
+    case 'dpSgd':
       return 0;
     case 'gaussian':
     case 'discreteGaussian':

@@ -8,15 +8,14 @@
 import { z } from 'zod';
 import { FederationError } from '../errors.ts';
 import type { Delta } from '../types/units.ts';
-import { accountantFor } from './accountants/composite-accountant.ts';
 import { roundUp } from './accountants/numerics.ts';
 import type { SecureCohort, TrustMode } from './client-policy.ts';
 import type { NeighboringRelation } from './dp-event.ts';
 import { neighboringRelations } from './dp-event.ts';
 import type { ChargedRelease } from './ledger.ts';
-import { chargedRelease, eventFor, isSameRelease, ledgerUnit } from './ledger.ts';
+import { chargedRelease, isSameRelease, ledgerAccountant, ledgerUnit } from './ledger.ts';
 import type { ReleaseParameters } from './release.ts';
-import { checkRelease, releaseSensitivity, releaseUnit } from './release.ts';
+import { checkRelease, PrivateTrainingSchema, releaseSensitivity, releaseUnit } from './release.ts';
 
 const adjacency = z.enum(['zeroOut', 'replaceOne']);
 const unit = z.enum(['client', 'record']);
@@ -82,13 +81,27 @@ const DifferentialPrivacySchema = z.strictObject({
   }),
 });
 
+/** Differential privacy by the noise of training steps: what leaves is computed from the model alone. */
+const PrivateTrainingClaimSchema = z.strictObject({
+  claim: z.literal('privateTraining'),
+  ...common,
+  mechanism: z.literal('dpSgd'),
+  adversaries: z.array(z.strictObject({ name: z.enum(adversaryNames), description: z.string().min(1) })).min(1),
+  guarantees: z.array(GuaranteeSchema).min(4),
+  /** Of one step; `steps` of them are charged with one release. */
+  training: PrivateTrainingSchema,
+  /** Steps that were charged so far, in all releases by private training. */
+  stepsSoFar: z.int().min(0),
+});
+
 export const PrivacyStatementSchema = z
   .discriminatedUnion('claim', [
     DifferentialPrivacySchema,
+    PrivateTrainingClaimSchema,
     z.strictObject({
       claim: z.literal('none'),
       ...common,
-      mechanism: z.enum(['none', 'gaussian', 'laplace', 'discreteGaussian']),
+      mechanism: z.enum(['none', 'gaussian', 'laplace', 'discreteGaussian', 'dpSgd']),
       epsilon: z.literal('infinite'),
       reason: z.string().min(1),
     }),
@@ -101,13 +114,18 @@ export const PrivacyStatementSchema = z
 export type PrivacyStatement = z.infer<typeof PrivacyStatementSchema>;
 
 /** The member that contradicts another one. */
-function findContradiction(statement: z.infer<typeof DifferentialPrivacySchema> | { readonly claim: 'none'; readonly trustMode: TrustMode; readonly secureAggregation: unknown; readonly unit: string; readonly shards: number | null }): string | undefined {
+function findContradiction(
+  statement:
+    | z.infer<typeof DifferentialPrivacySchema>
+    | z.infer<typeof PrivateTrainingClaimSchema>
+    | { readonly claim: 'none'; readonly trustMode: TrustMode; readonly secureAggregation: unknown; readonly unit: string; readonly shards: number | null; readonly mechanism: string },
+): string | undefined {
   if ((statement.trustMode === 'secure-aggregation') !== (statement.secureAggregation !== null)) return 'secureAggregation';
-  if ((statement.unit === 'record') !== (statement.shards !== null)) return 'unit';
+  if ((statement.unit === 'record') !== (statement.shards !== null || statement.mechanism === 'dpSgd')) return 'unit';
   if (statement.claim === 'none') return undefined;
-  const { secureAggregation, noise, guarantees, adversaries, mechanism } = statement;
+  const { secureAggregation, guarantees, adversaries, mechanism } = statement;
   if ((mechanism === 'discreteGaussian') !== (secureAggregation !== null)) return 'mechanism';
-  if (secureAggregation !== null && noise.shares > secureAggregation.minSurvivors - secureAggregation.maxCorrupt) return 'noise';
+  if (statement.claim === 'differentialPrivacy' && secureAggregation !== null && statement.noise.shares > secureAggregation.minSurvivors - secureAggregation.maxCorrupt) return 'noise';
   // Every adversary, both relations, one release and all of them.
   const expected = adversaries.flatMap(({ name }) => (['perRelease', 'lifetime'] as const).flatMap((scope) => neighboringRelations.map((relation) => `${scope} ${relation} ${name}`)));
   const got = guarantees.map((item) => `${item.scope} ${item.adjacency} ${item.adversary}`);
@@ -116,9 +134,9 @@ function findContradiction(statement: z.infer<typeof DifferentialPrivacySchema> 
 
 const HONEST_CODE = 'Assumes that this client runs this code and that its system random generator is sound';
 
-function describeAdversaries(secureAggregation: SecureCohort | null): readonly { readonly name: StatedAdversary; readonly description: string }[] {
+function describeAdversaries(secureAggregation: SecureCohort | null, released: string): readonly { readonly name: StatedAdversary; readonly description: string }[] {
   if (secureAggregation === null) {
-    return [{ name: 'anybody', description: `everyone who sees the noised matrices: the coordinator, even a malicious one that works with all other clients, and outsiders. ${HONEST_CODE}` }];
+    return [{ name: 'anybody', description: `everyone who sees the ${released}: the coordinator, even a malicious one that works with all other clients, and outsiders. ${HONEST_CODE}` }];
   }
   const { minSurvivors, maxCorrupt } = secureAggregation;
   const helpers = maxCorrupt === 0 ? 'alone' : `together with up to ${maxCorrupt} ${maxCorrupt === 1 ? 'client' : 'clients'} of a round`;
@@ -150,11 +168,18 @@ const NOT_PROTECTED_PER_RECORD: readonly string[] = [
   'a person with several records at one client: each of them counts on its own',
 ];
 
+const NOT_PROTECTED_BY_TRAINING: readonly string[] = [
+  'how many records a client has: it scales the updates of its model',
+  'what a model had learned before the task, where its owner gives one of their own, and what the owner tuned on private records',
+  'against the low-order bits of weights: gradients and noise are floating-point numbers, whose rounding is not accounted for',
+];
+
 function notProtected({ trustMode, parameters }: StatementInput): string[] {
   return [
     ...NOT_PROTECTED,
     ...(trustMode === 'secure-aggregation' ? NOT_PROTECTED_BY_SUMS : []),
     ...(releaseUnit(parameters) === 'record' ? NOT_PROTECTED_PER_RECORD : []),
+    ...(parameters.mechanism === 'dpSgd' ? NOT_PROTECTED_BY_TRAINING : []),
   ];
 }
 
@@ -193,7 +218,7 @@ export function buildStatement(input: StatementInput): PrivacyStatement {
   const reason = whyNoClaim(input);
   if (reason !== undefined || parameters.mechanism === 'none') return { claim: 'none', ...base, mechanism: parameters.mechanism, epsilon: 'infinite', reason: reason ?? 'predictions are sent without noise' };
 
-  const adversaries = describeAdversaries(secureAggregation);
+  const adversaries = describeAdversaries(secureAggregation, parameters.mechanism === 'dpSgd' ? 'predictions' : 'noised matrices');
   const guarantees = adversaries.flatMap(({ name }) => {
     // A share that a participant knows protects nobody from that participant. Other tasks of the ledger: we don't know their maxCorrupt, and take the worst.
     const entries = (releases: readonly ChargedRelease[]) =>
@@ -203,6 +228,10 @@ export function buildStatement(input: StatementInput): PrivacyStatement {
       ...neighboringRelations.map((relation) => describeGuarantee('lifetime', entries(ledger), relation, input.delta, name)),
     ];
   });
+  if (parameters.mechanism === 'dpSgd') {
+    const stepsSoFar = ledger.reduce((sum, { parameters: charged }) => sum + (charged.mechanism === 'dpSgd' ? charged.noise.steps : 0), 0);
+    return { claim: 'privateTraining', ...base, mechanism: parameters.mechanism, adversaries: [...adversaries], guarantees, training: { ...parameters.noise }, stepsSoFar };
+  }
   const sensitivity = releaseSensitivity(parameters);
   return {
     claim: 'differentialPrivacy',
@@ -277,6 +306,9 @@ export function renderStatement(statement: PrivacyStatement): string {
       '',
     ].join('\n');
   }
+  const guarantees = complete.guarantees.map(renderGuarantee);
+  const who = [`Unit: ${unitWords[complete.unit]}.`, ...complete.adversaries.map(({ name, description }) => `Adversary${complete.adversaries.length === 1 ? '' : ` "${name}"`}: ${description}.`), `Release: ${scope}.`];
+  if (complete.claim === 'privateTraining') return ['PRIVACY STATEMENT', ...who, ...describeTraining(complete), ...guarantees, ...notProtected, ''].join('\n');
   const { noise, sensitivity } = complete;
   const noiseParameter = complete.mechanism === 'laplace' ? 'scale' : 'standard deviation';
   const inUnits = `${formatUp(noise.parameterGrid * noise.gridStep)} in units of the predictions`;
@@ -286,27 +318,30 @@ export function renderStatement(statement: PrivacyStatement): string {
       : ` ${noise.shares} such shares are counted in a sum, those of clients that are sure to be there and honest: standard deviation ${formatUp(Math.sqrt(noise.shares) * noise.parameterGrid)} grid steps together. All others add theirs too, uncounted.`;
   return [
     'PRIVACY STATEMENT',
-    `Unit: ${unitWords[complete.unit]}.`,
-    ...complete.adversaries.map(({ name, description }) => `Adversary${complete.adversaries.length === 1 ? '' : ` "${name}"`}: ${description}.`),
-    `Release: ${scope}.`,
+    ...who,
     `Noise: ${noise.law} at each client, ${noiseParameter} ${noise.parameterGrid} grid steps of ${noise.gridStep} (${inUnits}), fresh for every release.${counted}`,
     `Sensitivity of the whole matrix${shards === null ? '' : ' of one shard'} (${sensitivity.norm}): ${formatUp(sensitivity.replaceOne)} grid steps ${relationNames[complete.unit].replaceOne}, ${formatUp(sensitivity.zeroOut)} ${relationNames[complete.unit].zeroOut}.`,
-    ...complete.guarantees.map(renderGuarantee),
+    ...guarantees,
     ...notProtected,
     '',
   ].join('\n');
 }
 
+function describeTraining({ training, stepsSoFar }: z.infer<typeof PrivateTrainingClaimSchema>): readonly string[] {
+  const { clippingNorm, noiseMultiplier, samplingRate, steps } = training;
+  return [
+    `Noise: Gaussian, in every step of the training on private records, standard deviation ${noiseMultiplier} times the clipping norm ${clippingNorm} on the sum of a batch's gradients; none on the predictions, which are computed from the model alone, however many they are.`,
+    `Training: each record is in a step's batch with probability ${samplingRate}, independently (Poisson); ${steps} steps are charged with each release, ${stepsSoFar} so far.`,
+    'Sensitivity of one step\'s sum (L2): the clipping norm for a record that is missing, at most twice that for one that is another.',
+  ];
+}
+
 function describeGuarantee(scope: Guarantee['scope'], ledger: readonly ChargedRelease[], relation: NeighboringRelation, delta: Delta, adversary: StatedAdversary): Guarantee {
-  const unitOfAll = ledgerUnit(ledger);
-  const accountant = accountantFor(
-    ledger.map((entry) => eventFor(entry, unitOfAll, relation)),
-    relation,
-  );
+  const accountant = ledgerAccountant(ledger, relation);
   const bound = accountant.epsilon(delta);
   return {
     scope,
-    unit: unitOfAll,
+    unit: ledgerUnit(ledger),
     adjacency: relation,
     adversary,
     releases: ledger.length,

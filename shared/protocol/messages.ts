@@ -3,7 +3,7 @@
  * ignore them, so that a newer peer can say more.
  */
 import { z } from 'zod';
-import { ReleaseParametersSchema } from '../privacy/release.ts';
+import { PrivateTrainingSchema, ReleaseParametersSchema } from '../privacy/release.ts';
 import { fromBase64 } from '../types/bytes.ts';
 import type { ClientId, Digest, RoundId, TaskId } from '../types/ids.ts';
 import { maxChunkBytes, maxEnvelopeBytes, maxQueryRows, maxStageBytes } from './limits.ts';
@@ -67,7 +67,7 @@ const OptimizerSchema = z.discriminatedUnion('kind', [
 const TaskPrivacySchema = z
   .object({
     trustMode: z.enum(trustModes),
-    mechanism: z.enum(['none', 'gaussian', 'laplace', 'discreteGaussian']),
+    mechanism: z.enum(['none', 'gaussian', 'laplace', 'discreteGaussian', 'dpSgd']),
     /** What the epsilon protects: everything of one client, or one of its records. */
     unit: z.enum(['client', 'record']),
     epsilon: z.number().positive().nullable(),
@@ -75,7 +75,9 @@ const TaskPrivacySchema = z
     releases: z.int().min(1),
     /** There exactly when the trust mode is `secure-aggregation`. Every round has these numbers. */
     secureAggregation: z.object({ minSurvivors: z.int().min(2), maxCorrupt: z.int().min(0) }).nullable().default(null),
-    /** There exactly when the unit is `record`: how a client predicts, see docs/privacy-model.md. */
+    /** There exactly with the mechanism `dpSgd`: how a client trains on its records, and on which terms every release is made. */
+    dpSgd: PrivateTrainingSchema.extend({ learningRate: z.number().positive().max(10) }).nullable().default(null),
+    /** With the unit `record` there is either this or `dpSgd`: how a client predicts, see docs/privacy-model.md. */
     sampleAndAggregate: z
       .object({
         shards: z.int().min(2).max(10_000),
@@ -92,12 +94,14 @@ const TaskPrivacySchema = z
       .nullable()
       .default(null),
   })
-  .superRefine(({ trustMode, mechanism, unit, secureAggregation, sampleAndAggregate }, context) => {
+  .superRefine(({ trustMode, mechanism, unit, secureAggregation, sampleAndAggregate, dpSgd }, context) => {
     const contradiction = (field: string, message: string) => context.addIssue({ code: 'custom', path: [field], message });
     if ((trustMode === 'secure-aggregation') !== (secureAggregation !== null)) contradiction('secureAggregation', 'expected exactly with the trust mode secure-aggregation');
     if (secureAggregation !== null && secureAggregation.maxCorrupt >= secureAggregation.minSurvivors) contradiction('secureAggregation', 'expected maxCorrupt below minSurvivors');
     if (mechanism !== 'none' && (mechanism === 'discreteGaussian') !== (trustMode === 'secure-aggregation')) contradiction('mechanism', 'expected discreteGaussian exactly with the trust mode secure-aggregation');
-    if ((unit === 'record') !== (sampleAndAggregate !== null)) contradiction('sampleAndAggregate', 'expected exactly with the unit record');
+    if ((mechanism === 'dpSgd') !== (dpSgd !== null)) contradiction('dpSgd', 'expected exactly with the mechanism dpSgd');
+    if (dpSgd !== null && sampleAndAggregate !== null) contradiction('sampleAndAggregate', 'expected nothing with the mechanism dpSgd');
+    if ((unit === 'record') !== (sampleAndAggregate !== null || dpSgd !== null)) contradiction('sampleAndAggregate', 'expected, or the mechanism dpSgd, exactly with the unit record');
   });
 
 export const TaskDocumentSchema = z.object({

@@ -8,7 +8,7 @@ import { generateBoxKeys, type BoxKeys } from '../../shared/crypto/sealed-box.ts
 import { generateIdentity, signMessage } from '../../shared/crypto/signature.ts';
 import { FederationError } from '../../shared/errors.ts';
 import type { Connector, CoordinatorConnection } from '../../shared/ports/transport.ts';
-import { planRelease, type ReleaseParameters } from '../../shared/privacy/release.ts';
+import { isOnGrid, planRelease, type ReleaseParameters } from '../../shared/privacy/release.ts';
 import type { Json } from '../../shared/protocol/canonical-json.ts';
 import { openEnvelope, verifyEnvelope, type EnvelopeContext } from '../../shared/protocol/envelope.ts';
 import { clientIdOf, fingerprint, helloTranscript } from '../../shared/protocol/identity.ts';
@@ -26,6 +26,10 @@ import type { VirtualClock } from '../../simulations/network/virtual-clock.ts';
 export const exampleShape = [4];
 export const numClasses = 3;
 export const transferRows = 12;
+
+/** How a `dpSgd` task trains. */
+export const privateTraining = { clippingNorm: 1, samplingRate: 0.25, steps: 6 };
+export const privateLearningRate = 0.02;
 
 export interface FakeTask {
   readonly mechanism: ReleaseParameters['mechanism'];
@@ -102,7 +106,8 @@ export class FakeCoordinator {
     this.config = { ...defaultTask, ...config };
     const { mechanism, epsilon, rounds, outputKind, quorum, maxCorrupt, shards } = this.config;
     const shares = { ...(mechanism === 'discreteGaussian' ? { shares: quorum - maxCorrupt } : {}), ...(shards === null ? {} : { shards, votes: true }) };
-    this.release = planRelease({ mechanism, outputKind, rows: transferRows, columns: numClasses, rowClippingNorm: 5, gridStep: 2 ** -12, ...(epsilon === null ? {} : { epsilon }), delta: 1e-5, releases: rounds, ...shares });
+    const training = mechanism === 'dpSgd' ? { privateTraining } : {};
+    this.release = planRelease({ ...training, mechanism, outputKind, rows: transferRows, columns: numClasses, rowClippingNorm: 5, gridStep: 2 ** -12, ...(epsilon === null ? {} : { epsilon }), delta: 1e-5, releases: rounds, ...shares });
     const transferSet: Examples = { count: transferRows, shape: exampleShape, values: Float32Array.from({ length: transferRows * 4 }, (_, i) => i / 50) };
     this.transferFrame = encodeExamples(transferSet);
     this.task = signDocument('task', this.taskValue(), this.identity);
@@ -121,7 +126,7 @@ export class FakeCoordinator {
       transferSet: { digest: digestOf(this.transferFrame), rows: transferRows },
       student: { model: 'softmax-regression', optimizer: { kind: 'adam', learningRate: 0.01 }, batchSize: 8, pretrainEpochs: 2, digestEpochs: 2, revisitEpochs: 1, l2: 0, dropout: 0, earlyStoppingPatience: 0 },
       distillation: { temperature: 3, alpha, loss: 'kl' },
-      privacy: { trustMode, mechanism, unit: shards === null ? 'client' : 'record', sampleAndAggregate, epsilon, delta: 1e-5, releases: rounds, ...(trustMode === 'secure-aggregation' ? { secureAggregation: { minSurvivors: quorum, maxCorrupt } } : {}) },
+      privacy: { trustMode, mechanism, unit: shards === null && mechanism !== 'dpSgd' ? 'client' : 'record', sampleAndAggregate, ...(this.release.mechanism === 'dpSgd' ? { dpSgd: { ...this.release.noise, learningRate: privateLearningRate } } : {}), epsilon, delta: 1e-5, releases: rounds, ...(trustMode === 'secure-aggregation' ? { secureAggregation: { minSurvivors: quorum, maxCorrupt } } : {}) },
       schedule: { rounds, minClients: quorum, quorum, roundDeadlineMs: 60_000 },
       admission,
       ...changes,
@@ -345,7 +350,7 @@ export class FakeCoordinator {
     if (open?.round !== round) throw new FederationError('round-closed', 'The round is closed.');
     if (digestOf(bytes) !== digest) throw new FederationError('upload-digest', 'Another digest.');
     const context: EnvelopeContext = { taskDigest: this.taskDigest, round: open.round, stage: 'contribution', transcript: documentHash('round', open.signed.document) };
-    verifyEnvelope(bytes, context, link.clientKey!, frameBytes(this.release.mechanism === 'none' ? 'float32' : 'int32', [transferRows, numClasses]));
+    verifyEnvelope(bytes, context, link.clientKey!, frameBytes(isOnGrid(this.release) ? 'int32' : 'float32', [transferRows, numClasses]));
     this.accepted.set(round, digestOf(openEnvelope(bytes, context, link.clientKey!, open.keys.secretKey)));
     open.envelope = bytes;
     if (this.autopilot) {

@@ -2,7 +2,7 @@
  * A compute engine without computing: weights are a few numbers that each fit changes in a way that depends on its seed, its data and the weights before it. The
  * same steps in the same order give the same weights, a step left out or made twice gives others.
  */
-import type { ComputeEngine, FitOptions, FitReport, ModelSource, ModelSummary, OpenModel, SavedModel, TrainingData } from '../../shared/compute/engine.ts';
+import type { ComputeEngine, FitOptions, FitReport, ModelSource, ModelSummary, OpenModel, PrivateFitOptions, PrivateFitReport, SavedModel, TrainingData } from '../../shared/compute/engine.ts';
 import { SeededGenerator } from '../../shared/datasets/seeded-generator.ts';
 import type { Examples, Matrix } from '../../shared/types/matrix.ts';
 
@@ -11,6 +11,8 @@ export class FakeEngine implements ComputeEngine {
   readonly reason = 'a test';
   /** Every fit that was started: its seed, its epochs and whether it distilled. */
   readonly fits: { readonly seed: number; readonly epochs: number; readonly isSoft: boolean; readonly options: FitOptions; readonly data: TrainingData }[] = [];
+  /** Every private fit that was started. */
+  readonly privateFits: { readonly options: PrivateFitOptions; readonly data: TrainingData }[] = [];
   openModels = 0;
   /** Fits wait for this, or until they are aborted. */
   gate: Promise<void> = Promise.resolve();
@@ -46,6 +48,16 @@ class FakeModel implements OpenModel {
       this.#weights = this.#weights.map((weight) => 0.9 * weight + generator.uniform() + 1e-3 * content);
     }
     return { epochsRun: options.epochs, steps: options.epochs, finalLoss: 1 };
+  }
+
+  async fitPrivately(data: TrainingData, options: PrivateFitOptions): Promise<PrivateFitReport> {
+    this.#engine.privateFits.push({ data, options });
+    const { steps, samplingRate, noiseMultiplier } = options;
+    for (let step = 0; step < steps; step++) {
+      await abortableGate(this.#engine.gate, options.signal);
+      this.#weights = this.#weights.map((weight) => 0.9 * weight + options.random.bytes(1)[0]! / 255);
+    }
+    return { steps, event: { kind: 'selfComposed', event: { kind: 'poissonSampled', samplingProbability: samplingRate, event: { kind: 'gaussian', noiseMultiplier } }, count: steps } };
   }
 
   async predict(examples: Examples): Promise<Matrix> {

@@ -63,6 +63,7 @@ export function flattenEvent(event: DpEvent, count = 1): readonly CountedEvent[]
     case 'unaryEncoding':
     case 'gnMax':
     case 'confidentGnMax':
+    case 'privateTraining':
     case 'zcdp':
     case 'poissonSampled':
     case 'sampledWithoutReplacement':

@@ -78,6 +78,7 @@ export function eventLoss(event: SingleEvent, relation: AccountedRelation): Even
     case 'skellam':
     case 'zcdp':
     case 'sampledWithoutReplacement':
+    case 'privateTraining':
     case 'gaussian':
     case 'gnMax':
     case 'confidentGnMax':

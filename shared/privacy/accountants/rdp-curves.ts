@@ -6,7 +6,7 @@ import type { AccountedRelation, SingleEvent } from '../dp-event.ts';
 import { gaussianParts, threePointLoss } from './equivalents.ts';
 import type { ThreePointLoss } from './equivalents.ts';
 import { log1pExp, logExpm1 } from './log-space.ts';
-import { interpolate, poissonSampledGaussianRdp, sampledWithoutReplacementGaussianRdp } from './subsampled-gaussian.ts';
+import { interpolate, poissonSampledGaussianRdp, replacedRecordRdp, sampledWithoutReplacementGaussianRdp } from './subsampled-gaussian.ts';
 
 /** The RDP of `event` at each order; undefined where no bound is known (for this relation). */
 export function rdpCurve(event: SingleEvent, relation: AccountedRelation, orders: readonly number[]): readonly number[] | undefined {
@@ -50,6 +50,13 @@ export function rdpCurve(event: SingleEvent, relation: AccountedRelation, orders
     case 'poissonSampled':
       if (relation !== 'addOrRemoveRecord' || event.event.kind !== 'gaussian') return undefined;
       return poissonSampledGaussianRdp(event.samplingProbability, event.event.noiseMultiplier, orders);
+    case 'privateTraining': {
+      const { samplingProbability, noiseMultiplier, steps } = event;
+      if (relation !== 'addOrRemoveRecord' && relation !== 'replaceRecord') return undefined;
+      if (steps === 0) return orders.map(() => 0);
+      const curve = relation === 'replaceRecord' ? replacedRecordRdp(samplingProbability, noiseMultiplier, orders) : poissonSampledGaussianRdp(samplingProbability, noiseMultiplier, orders);
+      return curve.map((step) => steps * step);
+    }
     case 'sampledWithoutReplacement':
       if (relation !== 'replaceRecord') return undefined;
       return sampledWithoutReplacementGaussianRdp(event.sampleSize / event.datasetSize, event.event.noiseMultiplier, orders);

@@ -82,8 +82,12 @@ export class RdpAccountant implements PrivacyAccountant {
   compose(event: DpEvent, count = 1): RdpAccountant {
     refuseUnsupported(this.check(event));
     let sum = this.rdp;
+    // A ledger has many equal events, and some curves take milliseconds.
+    const curves = new Map<string, readonly number[] | undefined>();
     for (const part of flattenEvent(event, count)) {
-      const curve = rdpCurve(part.event, this.neighboringRelation, this.orders);
+      const key = JSON.stringify(part.event);
+      if (!curves.has(key)) curves.set(key, rdpCurve(part.event, this.neighboringRelation, this.orders));
+      const curve = curves.get(key);
       sum = sum.map((value, index) => roundUp(value + part.count * (curve?.[index] ?? Infinity)));
     }
     return new RdpAccountant(this.neighboringRelation, this.orders, sum);

@@ -37,6 +37,19 @@ export function poissonSampledGaussianRdp(q: number, sigma: number, orders: read
 }
 
 /**
+ * RDP of the Poisson-subsampled Gaussian when one record is replaced by any other; `sigma` as above, for a record that is there or not.
+ *
+ * Taking the record away and adding the other one are two steps of at most `r`, the curve above, which covers both directions. The weak triangle
+ * inequality (Mironov 2017, Prop. 11), `D_a(P||Q) <= (a - 1/p)/(a - 1) D_pa(P||R) + D_p'(a - 1/p)(R||Q)` with `1/p + 1/p' = 1`, gives for `p = (2a - 1)/a`
+ * `2a/(2a - 1) r(2a - 1) + r(2a)`: for q = 1 that is `4a / (2 sigma^2)`, what twice the sensitivity costs. An upper bound for q < 1.
+ */
+export function replacedRecordRdp(q: number, sigma: number, orders: readonly number[]): readonly number[] {
+  const removed = poissonSampledGaussianRdp(q, sigma, orders.map((order) => 2 * order - 1));
+  const added = poissonSampledGaussianRdp(q, sigma, orders.map((order) => 2 * order));
+  return orders.map((order, i) => ((2 * order) / (2 * order - 1)) * removed[i]! + added[i]!);
+}
+
+/**
  * `(a - 1) rdp(a)` is convex in `a` and 0 at 1 (van Erven & Harremoes 2014, Cor 2), so between integer orders the chord is an
  * upper bound: also when its ends are upper bounds themselves (Wang, Balle & Kasiviswanathan 2019, Cor 10).
  */

@@ -11,6 +11,7 @@ import { noMechanism } from './none.ts';
 export function mechanismFor(parameters: ReleaseParameters): PrivacyMechanism {
   switch (parameters.mechanism) {
     case 'none':
+    case 'dpSgd':
       return noMechanism(parameters);
     case 'gaussian':
       return gaussianMechanism(parameters);

@@ -1,11 +1,14 @@
-/** Clipping and grid without noise: for baselines and ablations. Gives NO differential privacy: epsilon is infinite. */
+/**
+ * Clipping and grid without noise: for baselines and ablations, with NO differential privacy (epsilon is infinite), and for `dpSgd`, whose noise is in the weights
+ * that predict.
+ */
 import { checkShape, constrainContribution } from '../clipping.ts';
-import type { NoiselessRelease } from '../release.ts';
+import type { NoiselessRelease, PrivateTrainingRelease } from '../release.ts';
 import { checkRelease, releaseEvents } from '../release.ts';
 import type { PrivacyMechanism } from './mechanism.ts';
 import { checkMinSurvivors } from './mechanism.ts';
 
-export function noMechanism(parameters: NoiselessRelease): PrivacyMechanism {
+export function noMechanism(parameters: NoiselessRelease | PrivateTrainingRelease): PrivacyMechanism {
   checkRelease(parameters);
   return {
     parameters,

@@ -59,7 +59,7 @@ describe('mistakes against the schema', () => {
     ['too_big', { distillation: { temperature: 101 } }, { expected: 'at most 100', got: '101' }],
     ['too_big, exclusive', { distillation: { alpha: 1 } }, { expected: 'less than 1', got: '1' }],
     ['too_big, a list', { data: { numClasses: 2, exampleShape: [1, 1, 1, 1, 1] } }, { path: 'data.exampleShape', expected: 'at most 4 entries', got: 'a list of 5 entries' }],
-    ['invalid_value', { privacy: { mechanism: 'gausian' } }, { expected: 'one of none, gaussian, laplace, discreteGaussian', got: '"gausian"', hint: 'did you mean `gaussian`?' }],
+    ['invalid_value', { privacy: { mechanism: 'gausian' } }, { expected: 'one of none, gaussian, laplace, discreteGaussian, dpSgd', got: '"gausian"', hint: 'did you mean `gaussian`?' }],
     ['invalid_value, abbreviated', { privacy: { mechanism: 'gauss' } }, { hint: 'did you mean `gaussian`?' }],
     ['invalid_format', { task: 'Digits!' }, { path: 'task', got: '"Digits!"' }],
     ['invalid_union, no discriminator', { teacher: {} }, { path: 'teacher.kind', expected: 'one of consensus, learner, pretrained, semiSupervised', got: 'nothing' }],
@@ -109,6 +109,7 @@ describe('mistakes against the schema', () => {
 
 describe('rules between keys', () => {
   const noised = { mechanism: 'gaussian', epsilon: 1 };
+  const trained = { mechanism: 'dpSgd', unit: 'record', epsilon: 4, dpSgd: { samplingRate: 0.02, stepsPerRound: 40 } };
   const distributed = { trustMode: 'secure-aggregation', mechanism: 'discreteGaussian', epsilon: 1, secureAggregation: { maxCorrupt: 1 } };
   const secureSchedule = { quorum: 6, minClients: 6 };
   it.each<[string, object, Partial<ConfigIssue>]>([
@@ -124,6 +125,15 @@ describe('rules between keys', () => {
     ['nobody honest in a sum', { privacy: { ...distributed, secureAggregation: { maxCorrupt: 6 } }, schedule: secureSchedule }, { path: 'privacy.secureAggregation.maxCorrupt', expected: 'below schedule.quorum (6)' }],
     ['a quorum that lets two sums be opened', { privacy: distributed, schedule: { ...secureSchedule, cohortSize: 12 } }, { path: 'schedule.quorum', expected: 'at least 7 for 12 clients of which 1 may be corrupt' }],
     ['records without shards', { privacy: { ...noised, unit: 'record' } }, { path: 'privacy.unit', got: 'record' }],
+    ['private training without settings', { privacy: { ...noised, unit: 'record', mechanism: 'dpSgd' } }, { path: 'privacy.dpSgd', got: 'nothing' }],
+    ['settings of private training without it', { privacy: { ...noised, dpSgd: {} } }, { path: 'privacy.dpSgd', got: 'settings' }],
+    ['private training with shards', { privacy: { ...trained, sampleAndAggregate: { shards: 5 } } }, { path: 'privacy.sampleAndAggregate', got: 'settings' }],
+    ['private training under a promise to clients', { privacy: { ...trained, unit: 'client' } }, { path: 'privacy.unit', got: 'client' }],
+    ['private training in a secure sum', { privacy: { ...trained, trustMode: 'secure-aggregation' }, schedule: secureSchedule }, { path: 'privacy.mechanism', got: 'dpSgd' }],
+    ['private training in the clear', { privacy: { ...trained, trustMode: 'clear' } }, { path: 'privacy.trustMode', expected: 'sealed, because privacy.mechanism is dpSgd' }],
+    ['private training without a target', { privacy: { ...trained, epsilon: undefined } }, { path: 'privacy.epsilon' }],
+    ['private training that stops by looking', { privacy: trained, student: { earlyStoppingPatience: 2 } }, { path: 'student.earlyStoppingPatience', got: '2' }],
+    ['private training that mixes records in', { privacy: trained, distillation: { alpha: 0.2 } }, { path: 'distillation.alpha', got: '0.2' }],
     ['shards under a promise to clients', { privacy: { ...noised, sampleAndAggregate: { shards: 5 } } }, { path: 'privacy.unit', got: 'client' }],
     ['shards without noise, matrix by matrix', { privacy: { unit: 'record', sampleAndAggregate: { shards: 5 } } }, { path: 'privacy.mechanism', got: 'none' }],
     ['votes among logits', { privacy: { ...noised, unit: 'record', sampleAndAggregate: { shards: 5 } }, aggregation: { aggregator: 'meanLogits' } }, { path: 'aggregation.aggregator', got: 'meanLogits' }],
@@ -148,6 +158,7 @@ describe('rules between keys', () => {
     ['quorum = minClients = cohort', { schedule: { quorum: 4, minClients: 4, cohortSize: 4 } }],
     ['noise with epsilon', { privacy: noised }],
     ['distributed noise', { privacy: distributed, schedule: { ...secureSchedule, cohortSize: 9 } }],
+    ['private training', { privacy: trained }],
     ['masks alone', { privacy: { trustMode: 'secure-aggregation' }, schedule: secureSchedule }],
     ['votes of shards in a secure sum', { privacy: { ...distributed, unit: 'record', sampleAndAggregate: { shards: 25 } }, schedule: secureSchedule }],
     ['probabilities of shards with local noise', { privacy: { ...noised, unit: 'record', sampleAndAggregate: { shards: 25, votes: false } } }],

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { accountantFor } from '../../../shared/privacy/accountants/composite-accountant.ts';
 import type { ReleasePlanRequest } from '../../../shared/privacy/release.ts';
-import { checkSumFits, contributionStep, largestSum, MIN_SHARE_SIGMA, planRelease, ReleaseParametersSchema, releaseEvent, releaseSensitivity, releaseUnit } from '../../../shared/privacy/release.ts';
+import { checkSumFits, contributionStep, largestSum, MIN_SHARE_SIGMA, planCost, planRelease, ReleaseParametersSchema, releaseEvent, releaseSensitivity, releaseUnit } from '../../../shared/privacy/release.ts';
 import type { Delta } from '../../../shared/types/units.ts';
 
 const request: ReleasePlanRequest = { mechanism: 'gaussian', outputKind: 'probabilities', rows: 271, columns: 10, gridStep: 1 / 4096, epsilon: 2.71828, delta: 1e-5, releases: 7 };
@@ -194,6 +194,40 @@ describe('planRelease, for distributed noise', () => {
     ['votes among logits', { votes: true, outputKind: 'logits' as const, rowClippingNorm: 1 }],
   ])('refuses %s', (_what, change) => {
     expect(() => planRelease({ ...distributed, ...change })).toThrow(expect.objectContaining({ code: 'config-invalid' }));
+  });
+});
+
+describe('planRelease for private training', () => {
+  const training: ReleasePlanRequest = { ...request, mechanism: 'dpSgd', privateTraining: { clippingNorm: 1.5, samplingRate: 0.05, steps: 40 } };
+  const plan = planRelease(training);
+  const costOf = (noiseMultiplier: number) => {
+    if (plan.mechanism !== 'dpSgd') throw new Error('expected dpSgd');
+    return planCost({ ...plan, noise: { ...plan.noise, noiseMultiplier } }, request.releases, request.delta as Delta);
+  };
+
+  it('finds the smallest noise that meets the target over all steps of all releases, replace-one-record', () => {
+    if (plan.mechanism !== 'dpSgd') throw new Error('expected dpSgd');
+    const { noiseMultiplier } = plan.noise;
+    expect(plan.noise).toMatchObject({ clippingNorm: 1.5, samplingRate: 0.05, steps: 40 });
+    expect(costOf(noiseMultiplier)).toBeLessThanOrEqual(request.epsilon!);
+    expect(costOf(noiseMultiplier - 2 ** -9)).toBeGreaterThan(request.epsilon!);
+    expect(releaseUnit(plan)).toBe('record');
+    expect(ReleaseParametersSchema.parse(JSON.parse(JSON.stringify(plan)))).toEqual(plan);
+  });
+
+  it('costs the same for any number of rows, and more for more steps or rounds', () => {
+    expect(planRelease({ ...training, rows: 1 }).noise).toEqual(plan.noise);
+    const noiseFor = (changes: Partial<ReleasePlanRequest>) => (planRelease({ ...training, ...changes }).noise as { noiseMultiplier: number }).noiseMultiplier;
+    expect(noiseFor({ releases: 14 })).toBe(noiseFor({ privateTraining: { ...training.privateTraining!, steps: 80 } }));
+    expect(noiseFor({ releases: 14 })).toBeGreaterThan(noiseFor({}));
+    expect(noiseFor({ privateTraining: { ...training.privateTraining!, samplingRate: 0.1 } })).toBeGreaterThan(noiseFor({}));
+  });
+
+  it('takes a given noise multiplier that is enough, and refuses one that is not', () => {
+    expect(planRelease({ ...training, privateTraining: { ...training.privateTraining!, noiseMultiplier: 50 } }).noise).toMatchObject({ noiseMultiplier: 50 });
+    expect(() => planRelease({ ...training, privateTraining: { ...training.privateTraining!, noiseMultiplier: 0.5 } })).toThrow(expect.objectContaining({ code: 'config-invalid', field: 'privacy.dpSgd.noiseMultiplier' }));
+    expect(() => planRelease({ ...training, privateTraining: undefined })).toThrow(expect.objectContaining({ code: 'config-invalid', field: 'privacy.dpSgd' }));
+    expect(() => planRelease({ ...training, shards: 5 })).toThrow(expect.objectContaining({ code: 'config-invalid', field: 'shards' }));
   });
 });
 

@@ -61,6 +61,53 @@ describe('the privacy statement', () => {
   });
 });
 
+describe('the statement of private training', () => {
+  const parameters = planRelease({ mechanism: 'dpSgd', outputKind: 'probabilities', rows: 50, columns: 10, gridStep: 1 / 4096, epsilon: 4, delta, releases: 3, privateTraining: { clippingNorm: 1.5, samplingRate: 0.05, steps: 40 } });
+  const statement = buildStatement({ trustMode: 'sealed', parameters, delta, ledger: [1, 2, 3].map(() => chargedRelease(parameters)) });
+
+  it('has everything that gives its epsilon a meaning: unit, adversary, noise, sampling, steps, accountant', () => {
+    expect(statement).toMatchObject({ claim: 'privateTraining', mechanism: 'dpSgd', unit: 'record', shards: null, training: parameters.noise, stepsSoFar: 120 });
+    expect(PrivacyStatementSchema.parse(JSON.parse(JSON.stringify(statement)))).toEqual(statement);
+    const text = renderStatement(statement);
+    const lines = text.split('\n').filter((line) => line.includes('epsilon'));
+    expect(lines).toHaveLength(4);
+    for (const line of lines) expect(line).toMatch(/^(One release|Lifetime, 3 releases charged): epsilon <= [\d.]+ at delta 0\.00001; unit record; adjacency (replace-one-record|remove-one-record) .*; accountant renyi version 1\.$/);
+    expect(text).toMatch(/Unit: record \(one example of one client\)\./);
+    expect(text).toMatch(/Adversary: everyone who sees the predictions/);
+    expect(text).toMatch(/times the clipping norm 1\.5 on the sum/);
+    expect(text).toMatch(/with probability 0\.05, independently \(Poisson\); 40 steps are charged with each release, 120 so far/);
+    expect(text).toMatch(/low-order bits of weights/);
+    expect(text).toMatch(/how many records a client has/);
+    expect(text).not.toMatch(/grid steps/);
+  });
+
+  it('keeps its promise, and a missing record costs less than another one', () => {
+    if (statement.claim !== 'privateTraining') throw new Error('expected a claim');
+    const lifetime = (adjacency: string) => statement.guarantees.find((item) => item.scope === 'lifetime' && item.adjacency === adjacency)!.epsilon as number;
+    expect(lifetime('replaceOne')).toBeLessThanOrEqual(4);
+    expect(lifetime('zeroOut')).toBeLessThan(0.6 * lifetime('replaceOne'));
+  });
+
+  it('is one for records also over a ledger with releases that protect clients', () => {
+    const mixed = buildStatement({ trustMode: 'sealed', parameters, delta, ledger: [chargedRelease(plan('gaussian')), chargedRelease(parameters)] });
+    if (mixed.claim !== 'privateTraining') throw new Error('expected a claim');
+    for (const item of mixed.guarantees) expect([item.unit, Number.isFinite(item.epsilon)]).toEqual(['record', true]);
+    expect(mixed.stepsSoFar).toBe(40);
+  });
+
+  it('claims nothing for seeded noise, or in the clear', () => {
+    const input = { parameters, delta, ledger: [] };
+    expect(buildStatement({ ...input, trustMode: 'sealed', isNoiseSeeded: true }).claim).toBe('none');
+    expect(buildStatement({ ...input, trustMode: 'clear' }).claim).toBe('none');
+  });
+
+  it('is none without one of its parts', () => {
+    for (const change of [{ training: undefined }, { guarantees: [] }, { unit: 'client' }, { stepsSoFar: undefined }]) {
+      expect(() => renderStatement({ ...statement, ...change } as PrivacyStatement)).toThrow(expect.objectContaining({ code: 'internal' }));
+    }
+  });
+});
+
 const distributed = (change: object = {}) =>
   planRelease({ mechanism: 'discreteGaussian', outputKind: 'probabilities', rows: 50, columns: 10, gridStep: 1 / 4096, epsilon: 4, delta, releases: 3, shares: 5, ...change });
 const buildSum = (change: object = {}, maxCorrupt = 1, releases = [distributed(change), distributed(change), distributed(change)]) =>

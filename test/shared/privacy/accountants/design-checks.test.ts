@@ -35,6 +35,8 @@ const families: ReadonlyArray<{ name: string; relation: AccountedRelation; event
   { name: 'unaryEncoding', relation: 'replaceRecord', event: (noise) => ({ kind: 'unaryEncoding', epsilon: Math.min(700, 1 / noise), categories: 10 }) },
   { name: 'zcdp', relation: 'replaceOne', event: (noise) => ({ kind: 'zcdp', rho: Math.min(1e300, 1 / (2 * noise ** 2)) }) },
   { name: 'poissonSampled', relation: 'addOrRemoveRecord', event: (noise) => dpSgd(0.02, noise) },
+  { name: 'privateTraining, removed', relation: 'addOrRemoveRecord', event: (noiseMultiplier) => ({ kind: 'privateTraining', samplingProbability: 0.02, noiseMultiplier, steps: 3 }) },
+  { name: 'privateTraining, replaced', relation: 'replaceRecord', event: (noiseMultiplier) => ({ kind: 'privateTraining', samplingProbability: 0.02, noiseMultiplier, steps: 3 }) },
   { name: 'poissonSampled Laplace', relation: 'addOrRemoveRecord', event: (noiseMultiplier) => ({ kind: 'poissonSampled', samplingProbability: 0.1, event: { kind: 'continuousLaplace', noiseMultiplier, dimension: 1 } }) },
   { name: 'sampledWithoutReplacement', relation: 'replaceRecord', event: (noiseMultiplier) => ({ kind: 'sampledWithoutReplacement', sampleSize: 20, datasetSize: 1000, event: { kind: 'gaussian', noiseMultiplier } }) },
 ];
