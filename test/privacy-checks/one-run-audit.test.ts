@@ -16,6 +16,7 @@ import { GaussianNoise } from '../../shared/compute/gaussian-noise.ts';
 import { generateBoxKeys } from '../../shared/crypto/sealed-box.ts';
 import { generateIdentity } from '../../shared/crypto/signature.ts';
 import type { CryptoProvider } from '../../shared/crypto/provider.ts';
+import { SeededGenerator } from '../../shared/datasets/seeded-generator.ts';
 import type { RandomSource } from '../../shared/ports/random-source.ts';
 import { PldAccountant } from '../../shared/privacy/accountants/pld.ts';
 import { auditScoredCanaries, type OneRunFinding } from '../../shared/privacy/audit.ts';
@@ -299,11 +300,27 @@ describe('private steps, of which somebody sees every noised sum', () => {
     return audit(isIncluded, scores);
   }
 
+  /** Log likelihood ratio of one step for somebody who does not know the batches. */
+  const unknownBatch = (_step: number, _record: number, value: number) => Math.log1p(rate * Math.expm1((value - 0.5) / noiseMultiplier ** 2));
+
   it('Poisson batches: below the claim of their accountant', () => {
     const batches = new PoissonBatches(records, rate, new InsecureSeededRandom(122));
-    const found = auditSteps(() => Int32Array.from(batches.next()), (_step, _record, value) => Math.log1p(rate * Math.expm1((value - 0.5) / noiseMultiplier ** 2)));
+    const found = auditSteps(() => Int32Array.from(batches.next()), unknownBatch);
     expectBelow(claim, found);
     expect(found.lowerBound).toBeGreaterThan(claim / 10);
+  });
+
+  it('batches that are shuffled anew each epoch look like Poisson ones to this audit: that they are none shows in their sizes (poisson-batches.test.ts)', () => {
+    const generator = new SeededGenerator(123);
+    const size = Math.floor(records * rate);
+    let order = generator.permutation(records);
+    let at = 0;
+    const next = () => {
+      if (at + size > records) [order, at] = [generator.permutation(records), 0];
+      at += size;
+      return Int32Array.from(order.subarray(at - size, at));
+    };
+    expectBelow(claim, auditSteps(next, unknownBatch));
   });
 
   it('mutant: batches of one size in an order that is known, accounted as Poisson: caught', () => {
