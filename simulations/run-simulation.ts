@@ -84,7 +84,7 @@ export interface SimulationResult {
 }
 
 /** A policy that agrees to whatever the scenario says: nobody's privacy is at stake in a simulation. */
-const agreeable: ClientPolicy = { maxEpsilon: Infinity as Epsilon, delta: 1e-5 as Delta, minCohort: 1, allowedMechanisms: ['none', 'gaussian', 'laplace', 'discreteGaussian'], allowClear: true, maxRounds: Infinity, minHonest: 1 };
+const agreeable: ClientPolicy = { maxEpsilon: Infinity as Epsilon, delta: 1e-5 as Delta, minCohort: 1, allowedMechanisms: ['none', 'gaussian', 'laplace', 'discreteGaussian', 'dpSgd'], allowClear: true, maxRounds: Infinity, minHonest: 1 };
 
 export async function runSimulation(options: SimulationOptions): Promise<SimulationResult> {
   const { scenario, data, engine, events, signal } = options;

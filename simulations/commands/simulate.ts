@@ -125,6 +125,6 @@ async function writeOutcome(runDirectory: string, { task }: Scenario, result: Si
   await writeFile(join(runDirectory, 'privacy.json'), `${JSON.stringify(statement, undefined, 2)}\n`);
   say('');
   say(renderStatement(statement));
-  if (real.claim === 'differentialPrivacy') say(`With noise of the system's generator, as real clients draw it, the same releases would have this statement:\n\n${renderStatement(real)}`);
+  if (real.claim !== 'none') say(`With noise of the system's generator, as real clients draw it, the same releases would have this statement:\n\n${renderStatement(real)}`);
   say(`Run folder: ${runDirectory}`);
 }
