@@ -75,8 +75,8 @@ function clientResult(client: NonNullable<DemoProgress['clients']>[number], mode
     federated: last.testAccuracy,
     byRound: byRound((line) => line.testAccuracy),
     localOnlyByRound: byRound((line) => line.localOnlyTestAccuracy),
-    bytesUp: last.bytesUp,
-    bytesDown: last.bytesDown,
+    bytesUp: overRestarts(metrics.map((line) => line.bytesUp)),
+    bytesDown: overRestarts(metrics.map((line) => line.bytesDown)),
     weightSharingBytes: 2 * rounds * model.weightBytes,
   };
 }
@@ -106,6 +106,11 @@ async function recordResult(directory: string, clients: NonNullable<DemoProgress
       `${difference >= 0 ? `${difference.toFixed(1)} points above` : `${(-difference).toFixed(1)} points below`} the federation without a guarantee, whose teacher learns nothing from how the public images lie together${difference >= 0 ? ': that gives more here than the noise takes' : ''}.`,
     guarantee: await readStatement(directory),
   };
+}
+
+/** Each process counts from 0, so a fall is a restart; what moved after a process's last measurement is not known, and not counted. */
+function overRestarts(counts: readonly number[]): number {
+  return counts.reduce((sum, count, i) => sum + (i > 0 && count < counts[i - 1]! ? counts[i - 1]! : 0), 0) + (counts.at(-1) ?? 0);
 }
 
 /** Says plainly what a noisy row shows, with what its epsilon means; the numbers decide which sentence is true. */
