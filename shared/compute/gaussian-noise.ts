@@ -1,6 +1,11 @@
 /**
  * Gaussian noise for private gradients: some 1e5 numbers a step, so speed decides. Ziggurat (Marsaglia & Tsang 2000) with 256 layers in
- * float64, 64 bits of the CSPRNG for a sample, and the noised value rounded to a grid.
+ * float64, 62 bits of the CSPRNG for a sample, and the noised value rounded to a grid.
+ *
+ * The lowest 30 of those bits are drawn only where they matter. The first 32 give the layer and an interval of it, at most 2^-21 deviations wide. The
+ * rounded value does not fall as the place in the layer rises, in floating point too: when both ends of the interval are rounded to the same point of the
+ * grid, and the whole of it is under the curve, every choice of the bits that are left gives the same result, which then has exactly the distribution
+ * that all 62 give. Otherwise, for one number in 60 or so, they are drawn.
  *
  * The grid is what makes this defensible. Low-order bits of noise in floating point tell what it was added to (Mironov 2012); here nothing finer
  * than 2^-12 standard deviations is kept, so what leaves is `round((sum + noise) / grid)`, a function of the sum with Gaussian noise, and
@@ -10,6 +15,7 @@
  * about rounding, not an exact sampler as in `privacy/sampling/`, and how long a sample takes depends on it. docs/compute.md has the caveat.
  */
 import type { RandomSource } from '../ports/random-source.ts';
+import { blockNumbers, type NoiseKernel, noiseKernel } from './gaussian-noise-kernel.ts';
 import { RandomWords } from './random-words.ts';
 
 /** Grid cells in a standard deviation are between this and its double. */
@@ -21,6 +27,8 @@ const tailStart = 3.6541528853610088;
 /** Of each layer: `tailStart exp(-tailStart^2/2)` and the tail's area. To 16 digits, not the paper's 12, so that the top layer closes to 2e-14 of itself. */
 const layerArea = 0.004928673233974657;
 const scale53 = 2 ** 53;
+/** Places that a first word leaves open. */
+const restPlaces = 2 ** 30;
 
 /** `edges[i]`: the right end of layer i, falling; layer 0 is the base strip with the tail, as wide as its area asks for. */
 const edges = new Float64Array(layers + 1);
@@ -40,20 +48,33 @@ for (let i = 0; i < layers; i++) {
   inside[i] = Math.floor((edges[i + 1]! / edges[i]!) * scale53);
 }
 
-/** Numbers for which random bits are fetched at a time. */
-const blockNumbers = 4096;
+/** Numbers for which random bits are fetched at a time: fewer cost the system's CSPRNG more each, and more leave the cache. */
+const fetchedNumbers = 4 * blockNumbers;
+
+let shared: NoiseKernel | undefined;
+
+/** With the tables of the layers. */
+export function withLayers(kernel: NoiseKernel): NoiseKernel {
+  for (let i = 0; i < layers; i++) {
+    kernel.limits[i] = Math.floor(inside[i]! / restPlaces);
+    kernel.widths[i] = widths[i]! * restPlaces;
+  }
+  return kernel;
+}
 
 /** Standard normal numbers from a CSPRNG. */
 export class GaussianNoise {
   readonly #words: RandomWords;
+  readonly #kernel: NoiseKernel;
 
-  constructor(random: RandomSource) {
+  /** `kernel`: with layers. All noise of a thread shares one: no call reads what another has left. */
+  constructor(random: RandomSource, kernel: NoiseKernel = (shared ??= withLayers(noiseKernel()))) {
     this.#words = new RandomWords(random);
+    this.#kernel = kernel;
   }
 
   next(): number {
-    const low = this.#words.next();
-    return this.#numberOf(low, this.#words.next() | 0);
+    return this.#numberOf(this.#words.next() | 0);
   }
 
   /**
@@ -64,22 +85,28 @@ export class GaussianNoise {
     const cells = 2 ** -Math.floor(Math.log2(deviation)) * cellsPerDeviation;
     const noiseCells = deviation * cells;
     const scale = 1 / cells / divisor;
+    const kernel = this.#kernel;
+    let fetched: Int32Array = new Int32Array(0);
     for (let start = 0; start < sums.length; start += blockNumbers) {
-      const end = Math.min(start + blockNumbers, sums.length);
-      const words = this.#words.fresh(2 * (end - start));
-      for (let i = start, word = 0; i < end; i++, word += 2) {
-        const [low, high] = [words[word]!, words[word + 1]!];
-        const place = placeOf(low, high);
-        const x = Math.abs(place) < inside[low & 0xff]! ? place * widths[low & 0xff]! : this.#numberOf(low, high);
-        sums[i] = Math.floor(sums[i]! * cells + x * noiseCells + 0.5) * scale;
+      const block = sums.subarray(start, start + blockNumbers);
+      if (start % fetchedNumbers === 0) fetched = this.#words.fresh(Math.min(fetchedNumbers, sums.length - start));
+      const words = fetched.subarray(start % fetchedNumbers, (start % fetchedNumbers) + block.length);
+      kernel.words.set(words);
+      kernel.sums.set(block);
+      const undecided = kernel.release(block.length, cells, noiseCells, scale);
+      for (let i = 0; i < undecided; i++) {
+        const place = kernel.undecided[i]!;
+        kernel.sums[place] = Math.floor(block[place]! * cells + this.#numberOf(words[place]!) * noiseCells + 0.5) * scale;
       }
+      block.set(kernel.sums.subarray(0, block.length));
     }
   }
 
-  /** The number that these words give; where its point is not under the curve, the next one that is. `high`: signed. */
-  #numberOf(low: number, high: number): number {
-    const layer = low & 0xff;
-    const place = placeOf(low, high);
+  /** The number that this signed word and one more give; where its point is not under the curve, the next one that is. */
+  #numberOf(word: number): number {
+    const layer = word & 0xff;
+    // 54 bits with the sign.
+    const place = (word >> 8) * restPlaces + (this.#words.next() >>> 2);
     const x = place * widths[layer]!;
     if (Math.abs(place) < inside[layer]!) return x;
     if (layer === 0) return place < 0 ? -this.#tail() : this.#tail();
@@ -99,9 +126,4 @@ export class GaussianNoise {
   #uniform(): number {
     return ((this.#words.next() >>> 11) * 2 ** 32 + this.#words.next()) / scale53;
   }
-}
-
-/** Of 64 bits, the highest one is a sign, 53 more the place in the layer, and the lowest 8 choose the layer. */
-function placeOf(low: number, high: number): number {
-  return high * 2 ** 22 + (low >>> 10);
 }

@@ -4,7 +4,7 @@
  * memories is that of trainings under way, not that of models.
  */
 import { type OptimizedVectors, type VectorKernels, vectorKernels } from './optimizers.ts';
-import { wasm, type WasmMemory } from './web-assembly.ts';
+import { wasm, type WasmMemory } from '../web-assembly.ts';
 
 const pageBytes = 65_536;
 /** Every vector starts at a multiple of a cache line. */

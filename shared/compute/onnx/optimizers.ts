@@ -6,7 +6,7 @@
 import type { OptimizerSpec } from '../engine.ts';
 import { unreachable } from '../../errors.ts';
 import { optimizersWasm } from './optimizers-wasm.ts';
-import { wasm, type WasmMemory, type WasmModule } from './web-assembly.ts';
+import { wasm, type WasmMemory, type WasmModule } from '../web-assembly.ts';
 
 /** Vectors are named by their byte offset in the memory; `length` is in bytes, a multiple of 16. */
 export interface VectorKernels {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { GaussianNoise } from '../../../shared/compute/gaussian-noise.ts';
+import { GaussianNoise, withLayers } from '../../../shared/compute/gaussian-noise.ts';
+import { blockNumbers, javascriptNoiseKernel, wasmNoiseKernel } from '../../../shared/compute/gaussian-noise-kernel.ts';
 import { logNormalCdf } from '../../../shared/privacy/accountants/numerics.ts';
 import { InsecureSeededRandom } from '../../../simulations/insecure-seeded-random.ts';
 
@@ -80,5 +81,51 @@ describe('gaussian noise', () => {
     const variance = values.reduce((sum, x) => sum + (x - mean) ** 2, 0) / values.length;
     expect(Math.abs(mean - 5 / 16)).toBeLessThan((5 * 0.7) / 16 / Math.sqrt(200_000));
     expect(Math.abs(variance / (0.7 / 16) ** 2 - 1)).toBeLessThan(5 * Math.sqrt(2 / 200_000));
+  });
+
+  it('gives the same bits in WebAssembly and in JavaScript, whatever the length', () => {
+    for (const length of [1, 2, 4095, 4097, 16_385, 50_003]) {
+      const [inWasm, inJavascript] = [wasmNoiseKernel()!, javascriptNoiseKernel()].map((kernel) => {
+        const values = Float32Array.from({ length }, (_, i) => Math.fround(Math.sin(i) * 10 ** ((i % 12) - 4)));
+        new GaussianNoise(new InsecureSeededRandom(4), withLayers(kernel)).release(values, 1.3, 7);
+        return values;
+      });
+      expect(inWasm).toEqual(inJavascript);
+    }
+  });
+
+  it('decides by the first word only what no further bit could change', () => {
+    const random = new InsecureSeededRandom(5);
+    const rests = new Uint32Array(random.bytes(4 * blockNumbers).buffer);
+    const kernel = withLayers(wasmNoiseKernel()!);
+    let undecidedOfAll = 0;
+    const rounds = 40;
+    for (let round = 0; round < rounds; round++) {
+      kernel.words.set(new Int32Array(random.bytes(4 * blockNumbers).slice().buffer));
+      // The ends of the places, in the base strip, the widest full layer, one more and the one at the top, which is never wholly under the curve.
+      let word = 0;
+      for (const layer of [0, 1, 77, 255]) for (const place of [-(2 ** 23), -(2 ** 23) + 1, -1, 0, 1, 2 ** 23 - 1]) kernel.words[word++] = (place << 8) | layer;
+      const sums = Float32Array.from({ length: blockNumbers }, (_, i) => Math.fround(Math.sin(i + round) * 10 ** ((round % 20) - 6)));
+      kernel.sums.set(sums);
+      const [cells, noiseCells, scale] = [2 ** 12, 4096 + 102 * round, 2 ** -12 / 3];
+      const undecided = new Set(kernel.undecided.subarray(0, kernel.release(blockNumbers, cells, noiseCells, scale)));
+      undecidedOfAll += undecided.size;
+      for (let i = 0; i < blockNumbers; i++) {
+        const layer = kernel.words[i]! & 0xff;
+        if (layer === 255) expect(undecided.has(i)).toBe(true);
+        if (undecided.has(i)) continue;
+        for (const rest of [0, 1, rests[i]! >>> 2, 2 ** 30 - 1]) {
+          const place = (kernel.words[i]! >> 8) * 2 ** 30 + rest;
+          const x = place * (kernel.widths[layer]! / 2 ** 30);
+          if (!(Math.abs(place) < kernel.limits[layer]! * 2 ** 30) || Math.fround(Math.floor(sums[i]! * cells + x * noiseCells + 0.5) * scale) !== kernel.sums[i]) {
+            throw new Error(`round ${round}, sum ${sums[i]}, word ${kernel.words[i]}, further bits ${rest}`);
+          }
+        }
+      }
+    }
+    // 1.2 % are not in the rectangles of their layers.
+    const share = undecidedOfAll / rounds / blockNumbers;
+    expect(share).toBeGreaterThan(0.012);
+    expect(share).toBeLessThan(0.025);
   });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Arena, ArenaPool } from '../../../../shared/compute/onnx/arena.ts';
 import { javascriptKernels, type VectorKernels, wasmKernels } from '../../../../shared/compute/onnx/optimizers.ts';
-import { wasm } from '../../../../shared/compute/onnx/web-assembly.ts';
+import { wasm } from '../../../../shared/compute/web-assembly.ts';
 import { SeededGenerator } from '../../../../shared/datasets/seeded-generator.ts';
 
 const floats = 1024;
