@@ -93,7 +93,6 @@ const secretBytes = 32;
 const contextBytes = 104;
 /** Of what is in the box of each stage: the frame, or the messages of docs/secure-aggregation.md with everybody present. */
 const frameLengths = {
-  contribution: frameBytes('int32', [rows, columns]),
   advertiseKeys: 236,
   shareKeys: 176 + 236 * (clients - 1),
   maskedInput: 176 + 4 * rows * columns,
@@ -107,7 +106,7 @@ beforeAll(async () => {
 });
 afterAll(() => engine.dispose());
 
-async function federation(privacy: string): Promise<{ readonly participants: readonly Sent[]; readonly boxed: readonly Uint8Array[]; readonly result: SimulationResult; readonly secrets: readonly Uint8Array[]; readonly said: string }> {
+async function federation(privacy: string, models: string): Promise<{ readonly participants: readonly Sent[]; readonly boxed: readonly Uint8Array[]; readonly result: SimulationResult; readonly secrets: readonly Uint8Array[]; readonly said: string }> {
   wire.participants.length = 0;
   wire.boxed.length = 0;
   const scenario = parseScenario(
@@ -123,7 +122,7 @@ task:
   privacy: ${privacy}
   schedule: { rounds: ${rounds}, minClients: ${clients}, quorum: 5 }
 clients:
-  groups: [{ count: 4, model: softmax-regression }, { count: 2, model: mlp-small }]
+  groups: ${models}
   data: { source: synthetic, size: ${trainingExamples}, seed: 9 }
   partition: { kind: quantity, alpha: 1, minPerClient: 5 }
   testSet: { source: synthetic, size: ${testExamples}, seed: 10 }
@@ -154,13 +153,16 @@ const shapeOf = ({ requests, acks, paths }: Sent) => ({
   paths,
 });
 
+const twoModels = '[{ count: 4, model: softmax-regression }, { count: 2, model: mlp-small }]';
+
 describe.each([
-  ['sealed', '{ mechanism: gaussian, epsilon: 8 }', ['contribution']],
-  ['secure-aggregation', '{ trustMode: secure-aggregation, mechanism: discreteGaussian, epsilon: 8 }', secureStageNames],
-] as const)('trust mode %s: everything that a participant sends in a whole federation', (trustMode, privacy, stages) => {
+  ['sealed', 'int32', '{ mechanism: gaussian, epsilon: 8 }', ['contribution']],
+  ['sealed, private training', 'float32', '{ mechanism: dpSgd, unit: record, epsilon: 8, dpSgd: { samplingRate: 0.2, stepsPerRound: 5, learningRate: 0.1 } }', ['contribution']],
+  ['secure-aggregation', 'int32', '{ trustMode: secure-aggregation, mechanism: discreteGaussian, epsilon: 8 }', secureStageNames],
+] as const)('trust mode %s: everything that a participant sends in a whole federation', (trustMode, dtype, privacy, stages) => {
   let run: Awaited<ReturnType<typeof federation>>;
   beforeAll(async () => {
-    run = await federation(privacy);
+    run = await federation(privacy, twoModels);
   });
 
   it('was sent in a federation that went well, by clients that differ', () => {
@@ -202,17 +204,17 @@ describe.each([
       const begun = requests.filter(({ event }) => event === 'upload-begin').map(({ payload }) => [payload['stage'], payload['bytes']]);
       const uploaded = requests.filter(({ event }) => event === 'upload-chunk').reduce((sum, { payload }) => sum + (payload['data'] as Uint8Array).length, 0);
       expect(uploaded).toBe(begun.reduce((sum, [, bytes]) => sum + (bytes as number), 0));
-      expect(begun).toEqual(Array.from({ length: rounds }, () => stages.map((stage) => [stage, envelopeBytes(frameLengths[stage])])).flat());
+      expect(begun).toEqual(Array.from({ length: rounds }, () => stages.map((stage) => [stage, envelopeBytes(stage === 'contribution' ? frameBytes(dtype, [rows, columns]) : frameLengths[stage])])).flat());
     }
   });
 
-  it('is, inside the boxes, integers on the grid and messages of secure aggregation', () => {
+  it('is, inside the boxes, one matrix (of integers on the grid, where noise is added to it) or a message of secure aggregation', () => {
     expect(run.boxed).toHaveLength(clients * rounds * stages.length);
     for (const plain of run.boxed) {
       const content = plain.subarray(contextBytes);
-      if (trustMode === 'sealed') {
+      if (trustMode !== 'secure-aggregation') {
         const frame = decodeFrame(content); // refuses any other length
-        expect([frame.dtype, frame.shape]).toEqual(['int32', [rows, columns]]);
+        expect([frame.dtype, frame.shape]).toEqual([dtype, [rows, columns]]);
       } else expect(toHex(content.subarray(0, 5))).toBe('4644505301'); // FDPS, version 1
       expect(new TextDecoder('latin1').decode(content)).not.toMatch(/accuracy|loss|metric|epoch|example|weight/i);
     }
@@ -229,7 +231,7 @@ describe.each([
       return bytes.some((message) => message.includes(hex)) || texts.some((text) => text.includes(hex) || text.includes(base64) || text.includes(`"0":${secret[0]},"1":${secret[1]},"2":${secret[2]},"3":${secret[3]},`));
     });
     // Identities, box keys and, in secure rounds, channel keys, mask keys and self seeds; and of all that only the nonces of the handshake are public.
-    expect(run.secrets.length).toBeGreaterThanOrEqual(clients * (2 + rounds * (trustMode === 'sealed' ? 1 : 8)));
+    expect(run.secrets.length).toBeGreaterThanOrEqual(clients * (2 + rounds * (trustMode === 'secure-aggregation' ? 8 : 1)));
     expect(found.map(toHex).sort()).toEqual(nonces.sort());
     expect(run.said.length).toBeGreaterThan(1000);
   });
