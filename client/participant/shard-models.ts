@@ -7,9 +7,10 @@
  *
  * The student is another model: it learns from all records, and nothing of it is sent.
  */
+import { isDivergence } from '../../shared/compute/checks.ts';
 import type { ComputeEngine, ModelSource, OpenModel, SavedModel } from '../../shared/compute/engine.ts';
 import { decodeSavedModel, encodeSavedModel } from '../../shared/compute/saved-model-codec.ts';
-import { sha256 } from '../../shared/crypto/digest.ts';
+import { digestOf, sha256 } from '../../shared/crypto/digest.ts';
 import { deriveSeed } from '../../shared/datasets/seeded-generator.ts';
 import { embed, fitPublicEmbedding } from '../../shared/distillation/public-embedding.ts';
 import { softmax } from '../../shared/distillation/temperature.ts';
@@ -17,7 +18,7 @@ import { FederationError } from '../../shared/errors.ts';
 import type { DurableStore } from '../../shared/ports/durable-store.ts';
 import type { ReleaseParameters } from '../../shared/privacy/release.ts';
 import type { TaskDocument } from '../../shared/protocol/messages.ts';
-import { uint32Bytes, utf8 } from '../../shared/types/bytes.ts';
+import { fromUtf8, uint32Bytes, utf8 } from '../../shared/types/bytes.ts';
 import type { Digest } from '../../shared/types/ids.ts';
 import { selectLabelled, type Examples, type LabelledExamples, type Matrix } from '../../shared/types/matrix.ts';
 
@@ -42,7 +43,7 @@ export function assignShards(records: number, shards: number, taskDigest: Digest
 
 export interface ShardModelsInit {
   readonly engine: ComputeEngine;
-  /** Of this task at this coordinator alone: one blob a shard. */
+  /** Of this task at this coordinator alone: one blob a shard, empty for one whose training diverged, and one that says which records they learn from. */
   readonly store: DurableStore;
   readonly task: TaskDocument;
   readonly taskDigest: Digest;
@@ -72,7 +73,8 @@ export class ShardModels {
 
   /**
    * Trains what is not trained yet, one model at a time, each saved durably when it is done: a process that is killed goes on with the next shard. Once for
-   * the whole task. Throws `signal.reason` when aborted, and `model-invalid` for a model that does not take these examples.
+   * the whole task, on the same records: throws `state-mismatch` for others. Throws `signal.reason` when aborted, and `model-invalid` for a model that does not
+   * take these examples.
    */
   static async train(init: ShardModelsInit, signal: AbortSignal): Promise<ShardModels> {
     const { engine, store, task, taskDigest, privateDataset } = init;
@@ -83,11 +85,12 @@ export class ShardModels {
     const records: LabelledExamples = { ...privateDataset, examples: inputs };
     const source: ModelSource = { kind: 'zoo', name: settings.model, exampleShape: inputs.shape, numClasses: task.numClasses, dropout: task.student.dropout };
     const assignment = assignShards(privateDataset.examples.count, settings.shards, taskDigest);
+    await keepToRecords(store, privateDataset);
     for (const [shard, positions] of assignment.entries()) {
       if (positions.length === 0 || (await store.getBlob(blobOf(shard))) !== undefined) continue;
       signal.throwIfAborted();
       const saved = await trainShard(engine, source, shard, task, selectLabelled(records, positions), signal);
-      await store.putBlob(blobOf(shard), encodeSavedModel(saved));
+      await store.putBlob(blobOf(shard), saved === undefined ? new Uint8Array(0) : encodeSavedModel(saved));
       init.onTrained?.(shard + 1, settings.shards);
     }
     return new ShardModels(init, settings, source, assignment.map((positions) => positions.length === 0), inputsOf);
@@ -95,7 +98,7 @@ export class ShardModels {
 
   /**
    * Logits of every shard, [examples.count x classes] each, as `contribution.ts` takes them. A row of zeros has no opinion: no vote, or the uniform
-   * distribution. That is every row of an empty shard, and rows whose largest probability is below the task's `minConfidence` or that are no numbers.
+   * distribution. That is every row of an empty shard or of one whose training diverged, and rows whose largest probability is below the task's `minConfidence` or that are no numbers.
    */
   async predict(examples: Examples, release: ReleaseParameters, signal: AbortSignal): Promise<readonly Matrix[]> {
     const { shards, votes, minConfidence } = this.#settings;
@@ -108,7 +111,8 @@ export class ShardModels {
     try {
       for (let shard = 0; shard < shards; shard++) {
         signal.throwIfAborted();
-        matrices.push(this.#isEmpty[shard] === true ? silence(release) : withoutDoubt(await this.#predictShard(model, shard, inputs), minConfidence));
+        const logits = this.#isEmpty[shard] === true ? undefined : await this.#predictShard(model, shard, inputs);
+        matrices.push(logits === undefined ? silence(release) : withoutDoubt(logits, minConfidence));
       }
     } finally {
       await model.dispose().catch(() => undefined); // the first error is the one to tell
@@ -116,11 +120,13 @@ export class ShardModels {
     return matrices;
   }
 
-  async #predictShard(model: OpenModel, shard: number, examples: Examples): Promise<Matrix> {
+  /** `undefined`: its training diverged. */
+  async #predictShard(model: OpenModel, shard: number, examples: Examples): Promise<Matrix | undefined> {
     const bytes = await this.#store.getBlob(blobOf(shard));
     if (bytes === undefined) {
       throw new FederationError('state-mismatch', `The model of shard ${shard} is gone.`, { field: blobOf(shard), next: 'Restore the state folder from a backup, or remove the folder of this task. Keep the ledger.' });
     }
+    if (bytes.length === 0) return undefined;
     await model.load(decodeSavedModel(bytes));
     return model.predict(examples);
   }
@@ -135,8 +141,29 @@ function embeddingInputs(transferSet: Examples, seed: number): (examples: Exampl
   };
 }
 
-/** Everything but the records is public, and the same for every client and every shard of this number. */
-async function trainShard(engine: ComputeEngine, source: ModelSource, shard: number, task: TaskDocument, records: LabelledExamples, signal: AbortSignal): Promise<SavedModel> {
+/**
+ * A client that was killed between two shards and comes back with records in another order, or with other ones, would let one record into the shard of its old position and
+ * into that of its new one: the models of two shards would know it, and the published sensitivity would be too small.
+ */
+async function keepToRecords(store: DurableStore, { examples: { values, shape }, labels }: LabelledExamples): Promise<void> {
+  const digest = digestOf(utf8(`fedstill/shard-records/1\n${shape.join()}\n`), ...[values, labels].map((array) => sha256(new Uint8Array(array.buffer, array.byteOffset, array.byteLength))));
+  const stored = await store.getBlob(recordsBlob);
+  if (stored === undefined) await store.putBlob(recordsBlob, utf8(digest));
+  else if (fromUtf8(stored) !== digest) {
+    throw new FederationError('state-mismatch', 'The private dataset has changed since this client began to train the models of its shards.', {
+      field: 'private dataset',
+      expected: 'the records of then, in the same order',
+      got: 'others',
+      next: 'Give the data of then, or remove the folder of this task below `tasks/` to start afresh with these. Keep the ledger.',
+    });
+  }
+}
+
+/**
+ * Everything but the records is public, and the same for every client and every shard of this number. `undefined` when training diverges: that depends on the shard's
+ * records, and must not be seen from outside as more than a shard without an opinion.
+ */
+async function trainShard(engine: ComputeEngine, source: ModelSource, shard: number, task: TaskDocument, records: LabelledExamples, signal: AbortSignal): Promise<SavedModel | undefined> {
   const { epochs, batchSize, learningRate, l2 } = task.privacy.sampleAndAggregate!;
   const model = await engine.open(source, deriveSeed(task.seed, 'shard-weights', shard));
   try {
@@ -145,10 +172,15 @@ async function trainShard(engine: ComputeEngine, source: ModelSource, shard: num
       { epochs, batchSize, optimizer: { kind: 'adam', learningRate }, l2, seed: deriveSeed(task.seed, 'shard-training', shard), loss: { distance: 'kl', temperature: 1, alpha: 1 }, signal },
     );
     return await model.save();
+  } catch (error) {
+    if (isDivergence(error)) return undefined;
+    throw error;
   } finally {
     await model.dispose().catch(() => undefined);
   }
 }
+
+const recordsBlob = 'shards/records';
 
 function blobOf(shard: number): string {
   return `shards/model-${shard}`;

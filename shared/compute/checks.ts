@@ -129,6 +129,14 @@ function checkSchedule(schedule: LearningRateSchedule): void {
   if (schedule.kind === 'cosine' && schedule.finalFraction !== undefined) check(schedule.finalFraction >= 0 && schedule.finalFraction <= 1, 'learningRateSchedule.finalFraction', 'a number in [0, 1]', schedule.finalFraction);
 }
 
+/** The field that an engine names when a loss or a weight is no finite number any more. */
+export const divergenceField = 'optimizer.learningRate';
+
+/** Whether training failed because of what the records did to it, not because the model or an option was wrong. */
+export function isDivergence(error: unknown): boolean {
+  return error instanceof FederationError && error.code === 'model-invalid' && error.field === divergenceField;
+}
+
 /** Throws `model-invalid` unless the weights have exactly the bytes that their specifications say. */
 export function checkSavedModel(saved: SavedModel): void {
   if (typeof saved.topology !== 'object' || saved.topology === null) {

@@ -9,7 +9,7 @@ import { FederationError } from '../errors.ts';
 import { buildZooModel } from '../models/zoo.ts';
 import { exampleSize, type OutputKind } from '../types/matrix.ts';
 import { tf } from './backend.ts';
-import { checkSavedModel, sameShape } from './checks.ts';
+import { checkSavedModel, divergenceField, sameShape } from './checks.ts';
 import type { FitOptions, ModelSource, ModelSummary, SavedModel } from './engine.ts';
 
 /** A weight of a layer. TF.js's own type for it is not exported. */
@@ -82,7 +82,7 @@ export function areFinite(variables: readonly Variable[]): boolean {
 /** `steps`: updates before the one after which something is not finite. */
 export function diverged({ summary }: Pick<LoadedModel, 'summary'>, { optimizer: { learningRate } }: Pick<FitOptions, 'optimizer'>, steps: number): FederationError {
   return new FederationError('model-invalid', `Training of ${summary.name} diverged: its loss or a weight is no longer a finite number after step ${steps + 1}.`, {
-    field: 'optimizer.learningRate',
+    field: divergenceField,
     expected: 'a learning rate with which the loss stays finite',
     got: String(learningRate),
     next: `Lower the learning rate, e.g. to ${learningRate / 10}, and check that the examples are scaled to about [0, 1].`,

@@ -2,10 +2,13 @@
 import { describe, expect, it } from 'vitest';
 import { contributionGrid } from '../../client/participant/contribution.ts';
 import { assignShards, ShardModels, type ShardModelsInit } from '../../client/participant/shard-models.ts';
+import { createOnnxEngine } from '../../shared/compute/onnx/onnx-engine.ts';
+import { createTfjsEngine } from '../../shared/compute/tfjs-engine.ts';
+import { FederationError } from '../../shared/errors.ts';
 import { planRelease, releaseSensitivity, type ReleaseParameters } from '../../shared/privacy/release.ts';
 import { TaskDocumentSchema, type TaskDocument } from '../../shared/protocol/messages.ts';
 import type { Digest } from '../../shared/types/ids.ts';
-import { selectExamples, type Examples, type LabelledExamples } from '../../shared/types/matrix.ts';
+import { selectExamples, selectLabelled, type Examples, type LabelledExamples } from '../../shared/types/matrix.ts';
 import { InsecureSeededRandom } from '../../simulations/insecure-seeded-random.ts';
 import { MemoryStore } from '../../simulations/memory-store.ts';
 import { VirtualClock } from '../../simulations/network/virtual-clock.ts';
@@ -109,7 +112,52 @@ describe('one record', () => {
   });
 });
 
+describe('a record with which training diverges', () => {
+  const engines = { onnx: () => createOnnxEngine(), 'tfjs-cpu': () => createTfjsEngine('tfjs-cpu') };
+  it.each(Object.entries(engines))('silences its shard, changes no other one and stops nobody: %s', async (_name, create) => {
+    const engine = await create();
+    const data = toyData(40);
+    const spoiled = data.examples.values.slice();
+    spoiled.fill(NaN, 4 * 17, 4 * 18);
+    const task = taskWith({ model: 'softmax-regression' });
+    const store = new MemoryStore();
+    const init = { ...setUp(), engine, task };
+    const before = await predictWith(init);
+    const after = await predictWith({ ...init, store, privateDataset: { ...data, examples: { ...data.examples, values: spoiled } } });
+    const own = assignShards(40, shards, key).findIndex((positions) => positions.includes(17));
+    after.forEach(({ values }, shard) => expect(values, `shard ${shard}`).toEqual(shard === own ? new Float32Array(6 * numClasses) : before[shard]!.values));
+    expect((await store.getBlob(`shards/model-${own}`))?.length).toBe(0);
+    await engine.dispose();
+  });
+
+  it('is told apart from a model or an engine that fails: those do stop', async () => {
+    for (const error of [new FederationError('model-invalid', 'It does not take these examples.', { field: 'model.inputShape' }), new FederationError('engine-unavailable', 'The engine is gone.'), new Error('disk')]) {
+      const init = setUp();
+      const open = init.engine.open.bind(init.engine);
+      init.engine.open = async (...parameters) => Object.assign(await open(...parameters), { fit: () => Promise.reject(error) });
+      expect(await rejection(ShardModels.train(init, never))).toBe(error);
+    }
+  });
+});
+
 describe('ShardModels', () => {
+  it('goes on with the records with which it began, and with no others: a record that moves would be in two shards', async () => {
+    const data = toyData(40);
+    const init = setUp({ privateDataset: data });
+    const controller = new AbortController();
+    await rejection(ShardModels.train({ ...init, onTrained: (done) => done === 2 && controller.abort(new Error('killed')) }, controller.signal));
+    const order = Uint32Array.from({ length: 40 }, (_, i) => 39 - i);
+    const others = { 'another order': selectLabelled(data, order), 'one more': toyData(41), 'another record': replaced(data, 3), 'another label': { ...data, labels: data.labels.map((label, i) => (i === 3 ? (label + 1) % numClasses : label)) } };
+    for (const [what, privateDataset] of Object.entries(others)) {
+      expect(await rejection(ShardModels.train({ ...init, privateDataset }, never)), what).toMatchObject({ code: 'state-mismatch', field: 'private dataset' });
+    }
+    expect(init.engine.fits).toHaveLength(2);
+    await ShardModels.train(init, never);
+    expect(init.engine.fits).toHaveLength(shards);
+    // Also when all are trained: which shards are empty would follow the new records.
+    expect(await rejection(ShardModels.train({ ...init, privateDataset: toyData(2) }, never))).toMatchObject({ code: 'state-mismatch' });
+  });
+
   it('goes on with the next shard when it was killed, and trains none twice', async () => {
     const init = setUp();
     const controller = new AbortController();
