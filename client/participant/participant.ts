@@ -313,7 +313,9 @@ export class Participant {
     const student = await open(studentBlob);
     const localOnly = trackLocalOnly === true ? await open(localOnlyBlob) : undefined;
     const training = new LocalTraining(task, studentSettings(task, overrides ?? {}), privateDataset, deriveSeed(seed, 'training'), this.#deps.random);
-    const common = { task, taskDigest, coordinatorKey, workspace, progress, outbox, metrics: await ClientMetricsLog.open(store), training, privateReleases: await PrivateReleases.open(store, task.task, ledger), student, localOnly };
+    const privateReleases = await PrivateReleases.open(store, task.task, ledger);
+    privateReleases.checkNotOlder(student);
+    const common = { task, taskDigest, coordinatorKey, workspace, progress, outbox, metrics: await ClientMetricsLog.open(store), training, privateReleases, student, localOnly };
     const warm = this.#warmUp(common);
     warm.catch((error: unknown) => this.#stop(error));
     this.#assignment = { ...common, warm };

@@ -39,6 +39,21 @@ export class PrivateReleases {
     return new PrivateReleases(store, task, ledger, new Set(lines.data.map(keyOf)));
   }
 
+  /**
+   * To be called before anything is trained in a process. Throws `state-mismatch` for a student that has made fewer steps than were charged for it: its file was lost, or is of an
+   * earlier time. Steps that a later student had made were released, and what paid for them cannot pay for others.
+   */
+  checkNotOlder({ privateSteps }: Pick<Student, 'privateSteps'>): void {
+    const charged = this.#chargedSteps();
+    if (privateSteps >= charged) return;
+    throw new FederationError('state-mismatch', 'The student is older than what was released of it.', {
+      field: 'student',
+      expected: `at least ${charged} private steps`,
+      got: String(privateSteps),
+      next: 'Restore the whole folder of this task as it was last, or remove it to start with a fresh student. Keep the ledger.',
+    });
+  }
+
   /** To be called before the contribution is charged. */
   async remember(round: RoundId, contribution: Digest): Promise<void> {
     await this.#store.append(logName, { round, contribution });

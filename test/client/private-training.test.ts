@@ -22,6 +22,14 @@ const charged = (ledger: PrivacyLedger) => ledger.entries().reduce((sum, { param
 /** Steps that were made, of all processes. */
 const made = ({ engine }: Scene) => engine.privateFits.reduce((sum, { options }) => sum + options.steps, 0);
 
+/** A ledger on a disk that is full. */
+const dyingLedger = (ledger: PrivacyLedger): PrivacyLedger => ({
+  entries: () => ledger.entries(),
+  spent: (adjacency, at) => ledger.spent(adjacency, at),
+  charge: () => Promise.reject(new FederationError('disk-full', 'The process dies here.')),
+  close: () => ledger.close(),
+});
+
 describe('a participant of a task with private training', () => {
   it('touches private records by private steps alone, with the task\'s numbers, and charges as many as it made', async () => {
     const { steps } = privateTraining;
@@ -143,6 +151,20 @@ describe('a participant of a task with private training', () => {
     expect(again.coordinator.declined.map(({ code }) => code)).toContain('policy-refused');
     stop.abort(new Error('stop'));
     await again.clock.runUntil(ended);
+  });
+
+  it('does not train again on what has paid for a student that is gone, or for one that was later', async () => {
+    for (const setBack of ['lost', 'as after the first steps'] as const) {
+      const run = scene({ rounds: 2 });
+      await rejection(run.run(run.participant({ ...own, ledger: dyingLedger(run.ledger) })));
+      const first = (await run.store.getBlob('student'))!;
+      await run.run(run.participant(own));
+      expect([made(run), charged(run.ledger)]).toEqual([12, 12]);
+      if (setBack === 'lost') await run.store.deleteBlob('student');
+      else await run.store.putBlob('student', first);
+      expect(await rejection(run.run(run.participant(own)))).toMatchObject({ code: 'state-mismatch', field: 'student', expected: 'at least 12 private steps' });
+      expect([made(run), charged(run.ledger)]).toEqual([12, 12]);
+    }
   });
 
   it('trains the baseline privately too, with as many steps', async () => {
