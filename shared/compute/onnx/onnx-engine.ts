@@ -298,8 +298,9 @@ class OnnxModel implements OpenModel {
   }
 }
 
-/** A loop: `every` would make an object of each weight, which cost more garbage than everything else in a training. */
+/** A loop: `every` would make an object of each weight, more garbage than everything else in a training. What is not finite, times 0, is not a number. */
 function allFinite(values: Float32Array): boolean {
-  for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) return false;
-  return true;
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i]! * 0;
+  return sum === 0;
 }
