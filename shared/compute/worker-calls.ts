@@ -141,7 +141,7 @@ function defaultEntry(): URL {
 /**
  * Of a worker's heap at first, in MiB. V8 otherwise lowers the size at which it collects the whole heap after every small collection that finds
  * little alive, as between training steps, and counts weights and batches, which lie outside the heap, into it: with a hundred models open it collected
- * everything every seventh training, on all cores (Node 20). Heaps take no more than they need for this, and collect all the same when they reach it.
+ * everything every few trainings, on all cores (Node 20). Heaps take no more than they need for this, and collect all the same when they reach it.
  */
 const initialHeapMiB = 256;
 
