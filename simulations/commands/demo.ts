@@ -74,7 +74,7 @@ export async function runDemo(options: DemoOptions): Promise<void> {
     if (progress.records === undefined) {
       const { epsilon, delta, queries, shards, minSurvivors, maxCorrupt } = recordLevel;
       say(
-        `\nThe same owners with a guarantee for every record: epsilon ${epsilon}, delta ${delta}, replace-one, against the coordinator and up to ${maxCorrupt} client that works with it, discrete Gaussian accounting of 1 release;\n` +
+        `\nThe same owners with a guarantee for every record: epsilon ${epsilon}, delta ${delta}, replace-one, against the coordinator and up to ${maxCorrupt} client that works with it, Renyi accounting of 1 release;\n` +
           `secure aggregation over at least ${minSurvivors} clients, ${shards} shards each, votes on ${queries} of ${data.transferSet.count} public images`,
       );
       const startedAt = performance.now();
