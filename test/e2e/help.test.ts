@@ -1,4 +1,4 @@
-/** The help texts as they are, one file a command: a change to an option shows up in review. `npx vitest run -u test/e2e/help.test.ts` writes them anew. */
+/** The help texts as they are, one file a command: a change to an option shows up in review. `npx vitest run test/e2e/help.test.ts -u` writes them anew. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
