@@ -102,16 +102,25 @@ export class PrivateTraining {
     all.set(this.#sums);
   }
 
-  /** False when nothing is to be added: there are no records, or none with a finite gradient. */
+  /**
+   * False when nothing is to be added: there are no records, or none with a finite gradient. One record must not undo the step of all others: a gradient that is no number
+   * counts as zero. Its row stays, with a stand-in of weight 0, and the dropout is not drawn again: other rows or other masks would change the gradients of
+   * all other records, far beyond what is clipped.
+   */
   async #sumPart(positions: Uint32Array): Promise<boolean> {
     if (positions.length === 0) return false;
-    this.#buffers.stage(0, this.#term, positions, this.#term.weightOf);
     this.#buffers.fillNoise(0, this.#seeds.next());
-    await this.#buffers.run();
-    if (this.#norms.every(Number.isFinite)) return true;
-    // One record must not undo the step of all others: a gradient that is no number counts as zero.
-    const finite = positions.filter((_, row) => Number.isFinite(this.#norms[row]!));
-    return finite.length < positions.length && this.#sumPart(finite);
+    const counts = Array.from(positions, () => true);
+    for (let standIn = positions[0]; standIn !== undefined; standIn = positions[counts.indexOf(true)]) {
+      const instead = standIn;
+      this.#buffers.stage(0, this.#term, positions.map((position, row) => (counts[row] === true ? position : instead)), (position, row) => (counts[row] === true ? this.#term.weightOf(position) : 0));
+      await this.#buffers.run();
+      if (this.#norms.every(Number.isFinite)) return true;
+      const counted = counts.filter(Boolean).length;
+      counts.forEach((isCounted, row) => (counts[row] = isCounted && Number.isFinite(this.#norms[row]!)));
+      if (counts.filter(Boolean).length === counted) return false;
+    }
+    return false;
   }
 }
 

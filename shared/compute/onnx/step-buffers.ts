@@ -68,7 +68,7 @@ export class StepBuffers {
   }
 
   /** Puts examples where the graph reads them, each with the weight of its loss; the rows that are left count nothing. */
-  stage(term: number, data: TermData, positions: Uint32Array, weightOf: (position: number) => number): void {
+  stage(term: number, data: TermData, positions: Uint32Array, weightOf: (position: number, row: number) => number): void {
     const rows = this.rows[term]!;
     const { start } = this.#rowsBefore(term);
     const size = this.#exampleSize;
@@ -77,7 +77,7 @@ export class StepBuffers {
     for (let row = 0; row < rows; row++) {
       // A row that fills the batch up is a copy of the first one, so that it computes nothing that a real row does not.
       const position = positions[row] ?? positions[0]!;
-      const weight = row < positions.length ? weightOf(position) : 0;
+      const weight = row < positions.length ? weightOf(position, row) : 0;
       this.#examples.set(data.examples.values.subarray(position * size, (position + 1) * size), (start + row) * size);
       data.writeTarget(targets.subarray(row * classes, (row + 1) * classes), position, weight);
       rowWeights[row] = data.plan.kind === 'absoluteError' ? weight / classes : 0;
