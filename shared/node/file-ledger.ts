@@ -22,6 +22,7 @@ import type { LedgerEntry, ReleaseCharge } from '../privacy/ledger.ts';
 import { GENESIS_HASH, formatEntry, nextEntry, spent, verifyLedger } from '../privacy/ledger.ts';
 import type { Digest } from '../types/ids.ts';
 import type { Delta, Epsilon } from '../types/units.ts';
+import { isErrno } from './disk-errors.ts';
 import { acquireProcessLock, type ProcessLock } from './process-lock.ts';
 
 const PRIVATE_FILE_MODE = 0o600;
@@ -235,10 +236,6 @@ function syncDirectoryOf(path: string): void {
   } finally {
     fs.closeSync(directory);
   }
-}
-
-function isErrno(error: unknown): error is NodeJS.ErrnoException {
-  return error instanceof Error && 'code' in error && 'syscall' in error;
 }
 
 /** Runs file work and gives its failures our codes. */

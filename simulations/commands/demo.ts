@@ -17,6 +17,7 @@ import { renderReport } from '../report/report-page.ts';
 import { renderTable } from '../report/table.ts';
 import type { ScenarioData } from '../run-simulation.ts';
 import { splitData } from './data.ts';
+import { interruptible } from './interruptible.ts';
 
 export interface DemoOptions {
   readonly run?: string;
@@ -108,23 +109,6 @@ export async function runDemo(options: DemoOptions): Promise<void> {
   } finally {
     interrupt.release();
   }
-}
-
-/** Ctrl-C as an `AbortSignal`; the second one ends the process at once. */
-function interruptible() {
-  const controller = new AbortController();
-  let status = 130;
-  const onSignal = (signal: NodeJS.Signals) => {
-    status = signal === 'SIGINT' ? 130 : 143;
-    if (controller.signal.aborted) process.kill(process.pid, 'SIGKILL');
-    controller.abort(new Error(`interrupted by ${signal}`));
-  };
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
-  return {
-    signal: controller.signal,
-    exitStatus: () => status,
-    release: () => process.off('SIGINT', onSignal).off('SIGTERM', onSignal),
-  };
 }
 
 async function loadData(seed: number): Promise<ScenarioData> {

@@ -1,5 +1,13 @@
+export interface Interruptible {
+  readonly signal: AbortSignal;
+  /** 130 after SIGINT, 143 after SIGTERM. */
+  exitStatus(): number;
+  /** Gives the signals back to the process. */
+  release(): void;
+}
+
 /** Ctrl-C as an `AbortSignal`; the second one ends the process at once. */
-export function interruptible() {
+export function interruptible(): Interruptible {
   const controller = new AbortController();
   let status = 130;
   const onSignal = (signal: NodeJS.Signals) => {
@@ -11,6 +19,6 @@ export function interruptible() {
   return {
     signal: controller.signal,
     exitStatus: () => status,
-    release: () => process.off('SIGINT', onSignal).off('SIGTERM', onSignal),
+    release: () => void process.off('SIGINT', onSignal).off('SIGTERM', onSignal),
   };
 }

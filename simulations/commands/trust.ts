@@ -16,6 +16,7 @@ import { renderTrustPage } from '../report/trust-page.ts';
 import { renderTrustTable } from '../report/trust-table.ts';
 import { findModel, findModelsOfRun, type FoundModel } from '../trust/find-models.ts';
 import { measureTrust, summarizeModel, type TestData } from '../trust/measure.ts';
+import { interruptible } from './interruptible.ts';
 
 export interface TrustOptions {
   readonly run?: string;
@@ -183,17 +184,4 @@ function commandLine(students: readonly string[], { run, teacher, data, examples
     ...(modelOutput === 'auto' ? [] : ['--model-output', modelOutput]),
     ...['--epsilons', epsilons.join(','), '--pgd-steps', String(pgdSteps), '--bins', String(bins), '--pictures', String(pictures), '--seed', String(seed)],
   ]);
-}
-
-/** Ctrl-C as an `AbortSignal`; the second one ends the process at once. */
-function interruptible() {
-  const controller = new AbortController();
-  let status = 130;
-  const onSignal = (signal: NodeJS.Signals) => {
-    status = signal === 'SIGINT' ? 130 : 143;
-    if (controller.signal.aborted) process.kill(process.pid, 'SIGKILL');
-    controller.abort(new Error(`interrupted by ${signal}`));
-  };
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
-  return { signal: controller.signal, exitStatus: () => status, release: () => process.off('SIGINT', onSignal).off('SIGTERM', onSignal) };
 }

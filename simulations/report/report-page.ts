@@ -2,7 +2,6 @@
  * A run as one HTML file: no script, nothing loaded from anywhere, readable offline, on a phone and on paper. Its content
  * security policy allows the one style sheet that it carries, by its hash, and nothing else.
  */
-import { createHash } from 'node:crypto';
 import { renderFigures, type Figure, type FigureData } from './figures.ts';
 import {
   bytes,
@@ -28,6 +27,7 @@ import {
   visibleLine,
   visibleText,
 } from './format.ts';
+import { htmlPage } from './html-page.ts';
 import { pageStyle } from './page-style.ts';
 import type { NoisyResult, RunReport } from './report-data.ts';
 
@@ -41,7 +41,6 @@ export function renderReport(report: RunReport): string {
     return found ? figureMarkup(found) : '';
   };
   const title = visibleLine(report.title) || 'Federated distillation';
-  const styleHash = createHash('sha256').update(pageStyle).digest('base64');
   const main = [
     header(report, title),
     section('result', 'Result', resultTable(report), figure('gain-by-client')),
@@ -52,25 +51,7 @@ export function renderReport(report: RunReport): string {
     section('bytes', 'What it cost in bytes', bytesWords(report), figure('bytes')),
     section('reproduce', 'Settings and how to repeat it', settings(report)),
   ];
-  return `${[
-    '<!doctype html>',
-    '<html lang="en">',
-    '<head>',
-    '<meta charset="utf-8">',
-    `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'sha256-${styleHash}'; base-uri 'none'; form-action 'none'">`,
-    '<meta name="viewport" content="width=device-width, initial-scale=1">',
-    '<meta name="color-scheme" content="light dark">',
-    '<meta name="referrer" content="no-referrer">',
-    `<title>${h(title)}: federated distillation report</title>`,
-    `<style>${pageStyle}</style>`,
-    '</head>',
-    '<body>',
-    '<main class="page">',
-    ...main.filter(Boolean),
-    '</main>',
-    '</body>',
-    '</html>',
-  ].join('\n')}\n`;
+  return htmlPage({ title: `${title}: federated distillation report`, style: pageStyle, sources: '' }, main);
 }
 
 export function section(id: string, title: string, ...parts: readonly string[]): string {

@@ -1,6 +1,6 @@
 /** A trust report as one HTML file: no script, nothing loaded from anywhere; its images are in it. Its content security policy allows just that. */
-import { createHash } from 'node:crypto';
-import { bytes, escapeMarkup, integer, percent, percentSign, plural, smallNumber, visibleLine, visibleText } from './format.ts';
+import { bytes, escapeMarkup, integer, percent, percentSign, plural, smallNumber, summarize, visibleLine, visibleText } from './format.ts';
+import { htmlPage } from './html-page.ts';
 import { pageStyle } from './page-style.ts';
 import { heatPixels, plainPixels, pngDataUri } from './png.ts';
 import { figureMarkup, section, table, type Cell } from './report-page.ts';
@@ -22,7 +22,6 @@ const style = `${pageStyle}
 /** The whole page. The same report gives the same text. */
 export function renderTrustPage(report: TrustReport): string {
   const figures = new Map(renderTrustFigures(report).map((figure) => [figure.id, figureMarkup(figure)]));
-  const styleHash = createHash('sha256').update(style).digest('base64');
   const main = [
     header(report),
     section('overview', 'Side by side', overview(report)),
@@ -34,25 +33,7 @@ export function renderTrustPage(report: TrustReport): string {
     section('cost', 'Compression: what is the student cheaper by?', costTable(report)),
     section('reproduce', 'Settings and how to repeat it', settings(report)),
   ];
-  return `${[
-    '<!doctype html>',
-    '<html lang="en">',
-    '<head>',
-    '<meta charset="utf-8">',
-    `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'sha256-${styleHash}'; img-src data:; base-uri 'none'; form-action 'none'">`,
-    '<meta name="viewport" content="width=device-width, initial-scale=1">',
-    '<meta name="color-scheme" content="light dark">',
-    '<meta name="referrer" content="no-referrer">',
-    '<title>Trust report</title>',
-    `<style>${style}</style>`,
-    '</head>',
-    '<body>',
-    '<main class="page">',
-    ...main.filter(Boolean),
-    '</main>',
-    '</body>',
-    '</html>',
-  ].join('\n')}\n`;
+  return htmlPage({ title: 'Trust report', style, sources: 'img-src data:' }, main);
 }
 
 function teacherOf({ models }: TrustReport): TrustModel | undefined {
@@ -63,9 +44,9 @@ function studentsOf({ models }: TrustReport): readonly TrustModel[] {
   return models.filter(({ role }) => role === 'student');
 }
 
+/** Of the known ones; `null` when there is none. */
 function mean(values: readonly (number | null | undefined)[]): number | null {
-  const known = values.filter((value): value is number => typeof value === 'number' && Number.isFinite(value));
-  return known.length === 0 ? null : known.reduce((sum, value) => sum + value, 0) / known.length;
+  return summarize(values.map((value) => value ?? NaN)).mean;
 }
 
 // --- headline ---------------------------------------------------------------------------------------------------------
