@@ -42,9 +42,9 @@ export const RoundOutcomeSchema = z.strictObject({
   round: z.int().min(0),
   /** Clients whose predictions (or weights) are in what was released. */
   contributions: z.int().min(0),
-  /** Of the coordinator's model after this round. */
+  /** Of the coordinator's model after this round, on the task's evaluation set. */
   accuracy: share,
-  /** Mean over clients that measure themselves. */
+  /** Mean over clients that measure themselves: of the models whose predictions (or weights) went into this round; round 0: after pretraining. */
   meanClientAccuracy: share,
   /** Payload bytes of all clients since the start. */
   bytesUp: bytes,

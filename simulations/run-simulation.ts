@@ -16,7 +16,7 @@ import type { RandomSource } from '../shared/ports/random-source.ts';
 import type { ClientPolicy } from '../shared/privacy/client-policy.ts';
 import type { ReleaseParameters } from '../shared/privacy/release.ts';
 import type { FinishReason } from '../shared/protocol/messages.ts';
-import { selectLabelled, type Examples, type LabelledExamples } from '../shared/types/matrix.ts';
+import { selectLabelled, type Examples, type LabelledExamples, type Matrix } from '../shared/types/matrix.ts';
 import type { Delta, Epsilon } from '../shared/types/units.ts';
 import { ClientMetricsSchema, type ClientMetrics } from '../client/participant/metrics.ts';
 import { Participant, type ParticipantSummary } from '../client/participant/participant.ts';
@@ -79,6 +79,8 @@ export interface SimulationResult {
   readonly release: ReleaseParameters;
   /** Rounds that were opened, released or not: the most releases that a client can have made. */
   readonly opened: number;
+  /** Logits of the coordinator's model on the test set, at the end; `undefined` without a model or a test set. */
+  readonly testLogits: Matrix | undefined;
   /** Virtual time that the federation took. */
   readonly virtualMs: number;
 }
@@ -159,7 +161,10 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
       }),
     );
     const rounds = (await store.readLog('metrics.jsonl')) as readonly RoundMetrics[];
-    return { reason, clients, rounds, release: planTaskRelease(task, data.transferSet.count), opened: coordinator.status().round, virtualMs: clock.now() };
+    const virtualMs = clock.now();
+    const model = teacher.model();
+    const testLogits = model === undefined || data.testSet === undefined ? undefined : await clock.runUntil(model.predict(data.testSet.examples));
+    return { reason, clients, rounds, release: planTaskRelease(task, data.transferSet.count), opened: coordinator.status().round, testLogits, virtualMs };
   } finally {
     await coordinator.close();
     await clock.runUntil(teacher.dispose());
