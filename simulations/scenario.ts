@@ -1,6 +1,7 @@
 /** A scenario: a task, its simulated clients and the network between them, in one YAML file (docs/simulate.md). */
 import { z } from 'zod';
-import { parseYaml } from '../shared/config/load.ts';
+import type { ConfigRule } from '../shared/config/config-rule.ts';
+import { parseConfig, parseYaml } from '../shared/config/load.ts';
 import { PartitionSchema } from '../shared/config/partition-config.ts';
 import { DataSourceSchema, TaskConfigSchema, type TaskConfig } from '../shared/config/task-config.ts';
 import { taskRules } from '../shared/config/task-rules.ts';
@@ -50,13 +51,23 @@ export function clientCount(scenario: Pick<Scenario, 'clients'>): number {
 
 /** Throws `config-invalid` with every mistake. */
 export function parseScenario(text: string, fileName: string): Scenario {
-  const scenario = parseYaml(ScenarioSchema, text, fileName, taskRules.map((rule) => ({
-    reads: rule.reads.map((path) => `task.${path}`),
-    check: (config) => {
-      const problem = config.task === undefined ? undefined : rule.check(config.task);
-      return problem && { ...problem, path: `task.${problem.path}` };
-    },
-  }))) as Scenario;
+  return checkBetweenSections(parseYaml(ScenarioSchema, text, fileName, scenarioRules) as Scenario, fileName);
+}
+
+/** A scenario from plain data: what a sweep made of one. `name` stands for the file's name. Throws `config-invalid` with every mistake. */
+export function checkScenario(value: unknown, name: string): Scenario {
+  return checkBetweenSections(parseConfig(ScenarioSchema, value, name, scenarioRules) as Scenario, name);
+}
+
+const scenarioRules: readonly ConfigRule<z.infer<typeof ScenarioSchema>>[] = taskRules.map((rule) => ({
+  reads: rule.reads.map((path) => `task.${path}`),
+  check: (config) => {
+    const problem = config.task === undefined ? undefined : rule.check(config.task);
+    return problem && { ...problem, path: `task.${problem.path}` };
+  },
+}));
+
+function checkBetweenSections(scenario: Scenario, fileName: string): Scenario {
   const clients = clientCount(scenario);
   if (scenario.task.schedule.minClients > clients) {
     throw new FederationError('config-invalid', `${fileName}: the task waits for more clients than the scenario has.`, {
