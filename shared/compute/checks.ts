@@ -101,6 +101,7 @@ function checkOptions(summary: ModelSummary, options: FitOptions): void {
   checkCommonOptions(options);
   check(Number.isInteger(options.epochs) && options.epochs >= 0, 'epochs', 'an integer >= 0', options.epochs);
   check(Number.isInteger(options.batchSize) && options.batchSize >= 1, 'batchSize', 'an integer >= 1', options.batchSize);
+  if (options.weightDecay !== undefined) check(options.weightDecay >= 0 && options.weightDecay < Infinity, 'weightDecay', 'a finite number >= 0', options.weightDecay);
   if (options.gradientClipNorm !== undefined) check(options.gradientClipNorm > 0, 'gradientClipNorm', 'a number > 0', options.gradientClipNorm);
   if (earlyStopping !== undefined) {
     check(Number.isInteger(earlyStopping.patience) && earlyStopping.patience >= 1, 'earlyStopping.patience', 'an integer >= 1', earlyStopping.patience);
@@ -133,7 +134,7 @@ function checkSchedule(schedule: LearningRateSchedule): void {
 export const divergenceField = 'optimizer.learningRate';
 
 /** Whether training failed because of what the records did to it, not because the model or an option was wrong. */
-export function isDivergence(error: unknown): boolean {
+export function isDivergence(error: unknown): error is FederationError {
   return error instanceof FederationError && error.code === 'model-invalid' && error.field === divergenceField;
 }
 

@@ -120,6 +120,11 @@ export interface FitOptions {
   readonly learningRateSchedule?: LearningRateSchedule;
   /** Weight of the penalty (l2 / 2) * sum(kernel^2); biases are not penalised. Default 0. */
   readonly l2?: number;
+  /**
+   * Adds `weightDecay * w` to the gradient of every trainable weight w, biases included, before the optimizer sees it and before clipping: what PyTorch's
+   * optimizers do with their `weight_decay` (not AdamW's decoupled decay). Default 0.
+   */
+  readonly weightDecay?: number;
   /** Clips the whole gradient to this L2 norm; default: no clipping. This is not private gradient clipping. */
   readonly gradientClipNorm?: number;
   /** Seed of shuffling and dropout: an integer in [0, 2^32). */

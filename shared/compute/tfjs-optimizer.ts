@@ -1,4 +1,4 @@
-/** TF.js's optimizers with what `engine.ts` adds to them: an L2 penalty on kernels, and learning-rate schedules. */
+/** TF.js's optimizers with what `engine.ts` adds to them: an L2 penalty on kernels, a decay of all weights, and learning-rate schedules. */
 import type { Optimizer, Scalar, SGDOptimizer, Tensor, Variable } from '@tensorflow/tfjs';
 import { unreachable } from '../errors.ts';
 import { tf } from './backend.ts';
@@ -11,13 +11,13 @@ export type Gradients = Record<string, Tensor>;
 /** One training. Every method runs inside a tensor scope. */
 export class EagerOptimizer {
   steps = 0;
-  readonly #options: Pick<FitOptions, 'optimizer' | 'learningRateSchedule' | 'l2'>;
+  readonly #options: Pick<FitOptions, 'optimizer' | 'learningRateSchedule' | 'l2' | 'weightDecay'>;
   readonly #totalSteps: number;
   readonly #variables: readonly Variable[];
   readonly #kernels: ReadonlySet<string>;
   readonly #optimizer: Optimizer;
 
-  constructor({ network }: LoadedModel, variables: readonly Variable[], options: Pick<FitOptions, 'optimizer' | 'learningRateSchedule' | 'l2'>, totalSteps: number) {
+  constructor({ network }: LoadedModel, variables: readonly Variable[], options: Pick<FitOptions, 'optimizer' | 'learningRateSchedule' | 'l2' | 'weightDecay'>, totalSteps: number) {
     this.#options = options;
     this.#totalSteps = totalSteps;
     this.#variables = variables;
@@ -25,13 +25,14 @@ export class EagerOptimizer {
     this.#optimizer = createOptimizer(options.optimizer);
   }
 
-  /** Adds the gradient of (l2 / 2) * sum(kernel^2), which is l2 * kernel. */
+  /** Adds the gradient of (l2 / 2) * sum(kernel^2), which is l2 * kernel, and the decay of all weights. */
   penalize(gradients: Gradients): Gradients {
-    const { l2 = 0 } = this.#options;
-    if (l2 === 0) return gradients;
+    const { l2 = 0, weightDecay = 0 } = this.#options;
+    if (l2 === 0 && weightDecay === 0) return gradients;
     for (const variable of this.#variables) {
       const gradient = gradients[variable.name];
-      if (gradient !== undefined && this.#kernels.has(variable.name)) gradients[variable.name] = tf.add(gradient, tf.mul(variable, l2));
+      const factor = weightDecay + (this.#kernels.has(variable.name) ? l2 : 0);
+      if (gradient !== undefined && factor !== 0) gradients[variable.name] = tf.add(gradient, tf.mul(variable, factor));
     }
     return gradients;
   }

@@ -9,7 +9,13 @@ export const PartitionSchema = z.discriminatedUnion('kind', [
   /** Equal sizes (up to one example), the same classes everywhere. */
   z.strictObject({ kind: z.literal('iid') }),
   /** Label skew: each class is dealt out in Dirichlet(alpha) proportions. 0.1 is severe, 100 is close to IID. */
-  z.strictObject({ kind: z.literal('dirichlet'), alpha: concentration, minPerClient }),
+  z.strictObject({
+    kind: z.literal('dirichlet'),
+    alpha: concentration,
+    minPerClient,
+    /** Who has an even share of all examples already gets none of the classes that are dealt after that, so that nobody has most of them (FedKT's split). */
+    balanced: z.boolean().default(false),
+  }),
   /** Each client holds exactly this many classes, and no other. */
   z.strictObject({ kind: z.literal('shards'), classesPerClient: z.int().min(1).max(1000) }),
   /** Quantity skew: sizes in Dirichlet(alpha) proportions, the same classes everywhere. */

@@ -3,7 +3,8 @@
  * goes to two clients.
  *
  * Sources: Hsu, Qi & Brown 2019 (Dirichlet label skew); Li et al. 2022, "Federated learning on non-IID data silos"
- * (per-class proportions, a minimum size by drawing again, quantity skew); McMahan et al. 2017 (few classes a client).
+ * (per-class proportions, a minimum size by drawing again, quantity skew); Li, He & Song 2021, "Practical one-shot federated
+ * learning for cross-silo setting" (`balanced`, as in the code its authors published); McMahan et al. 2017 (few classes a client).
  */
 import { PartitionSchema } from '../config/partition-config.ts';
 import type { PartitionSpec } from '../config/partition-config.ts';
@@ -43,12 +44,12 @@ export function partition(labels: Int32Array, numClasses: number, spec: Partitio
       return deal([generator.permutation(labels.length)], [sizes], clients, generator);
     }
     case 'quantity': {
-      const [cuts] = drawCuts([labels.length], clients, resolved.alpha, minPerClient, generator);
+      const [cuts] = drawCuts([labels.length], clients, resolved, generator);
       return deal([generator.permutation(labels.length)], [cuts!], clients, generator);
     }
     case 'dirichlet': {
       const groups = byClass(labels, numClasses);
-      const cuts = drawCuts(groups.map((group) => group.length), clients, resolved.alpha, minPerClient, generator);
+      const cuts = drawCuts(groups.map((group) => group.length), clients, resolved, generator);
       groups.forEach((group) => generator.shuffle(group));
       return deal(groups, cuts, clients, generator);
     }
@@ -86,19 +87,26 @@ function evenCuts(length: number, parts: number): Uint32Array {
   return Uint32Array.from({ length: parts }, (_, i) => Math.floor((length * (i + 1)) / parts));
 }
 
-/** Ends of slices in Dirichlet proportions for every group, drawn again until each client's slices reach the minimum. */
-function drawCuts(groupSizes: readonly number[], clients: number, alpha: number, minPerClient: number, generator: SeededGenerator): Uint32Array[] {
+/**
+ * Ends of slices in Dirichlet proportions for every group, drawn again until each client's slices reach the minimum. `balanced`: clients that have their even
+ * share of all examples before a group take no part in it; the proportions of the others are scaled up to 1.
+ */
+function drawCuts(groupSizes: readonly number[], clients: number, { alpha, minPerClient, balanced = false }: { readonly alpha: number; readonly minPerClient: number; readonly balanced?: boolean }, generator: SeededGenerator): Uint32Array[] {
   let best = 0;
+  const evenShare = groupSizes.reduce((sum, size) => sum + size, 0) / clients;
   for (let draw = 0; draw < MAX_DRAWS; draw++) {
     const totals = new Uint32Array(clients);
     const cuts = groupSizes.map((size) => {
-      const proportions = generator.dirichlet(alpha, clients);
+      const drawn = generator.dirichlet(alpha, clients);
+      const takePart = totals.map((total) => (!balanced || total < evenShare ? 1 : 0));
+      const proportions = balanced ? amongThose(drawn, takePart) : drawn;
+      const lastPart = takePart.lastIndexOf(1);
       const ends = new Uint32Array(clients);
       let cumulative = 0;
       for (let client = 0, before = 0; client < clients; client++) {
         cumulative += proportions[client]!;
         // The proportions sum to 1 only up to rounding; the last slice ends where the group does.
-        const end = client === clients - 1 ? size : Math.min(size, Math.floor(cumulative * size));
+        const end = client >= lastPart ? size : Math.min(size, Math.floor(cumulative * size));
         totals[client]! += end - before;
         ends[client] = before = end;
       }
@@ -111,6 +119,15 @@ function drawCuts(groupSizes: readonly number[], clients: number, alpha: number,
   throw new FederationError('data-invalid', `no split with alpha ${alpha} gave each of ${clients} clients ${minPerClient} examples in ${MAX_DRAWS} draws (the best gave ${best})`, {
     field: 'partition', expected: `at least ${minPerClient} examples for each client`, got: `${best}`, next: 'Raise alpha, lower minPerClient, use fewer clients, or use more data.',
   });
+}
+
+/** Proportions of those with a 1 alone, so that their sum is 1; even ones when they were drawn nothing. */
+function amongThose(proportions: Float64Array, takePart: Uint32Array): Float64Array {
+  const kept = proportions.map((share, client) => share * takePart[client]!);
+  const sum = kept.reduce((a, b) => a + b, 0);
+  if (sum > 0) return kept.map((share) => share / sum);
+  const parts = takePart.reduce((a, b) => a + b, 0);
+  return kept.map((_, client) => takePart[client]! / parts);
 }
 
 /** Gives each client its slice of every group, in random order: sorted by class, a held-out tail would be one class. */

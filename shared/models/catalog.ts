@@ -22,9 +22,11 @@ const catalog = [
   { name: 'mlp-small', description: 'one hidden layer of 64', ...flat },
   { name: 'mlp-medium', description: 'hidden layers of 128 and 64', ...flat },
   { name: 'mlp-large', description: 'hidden layers of 256 and 128', ...flat },
+  { name: 'mlp-100-100', description: 'two hidden layers of 100 (the MLP of FedKT)', ...flat },
   { name: 'cnn-small', description: 'conv 3x3x8 and conv 3x3x16, both stride 2', ...image(4) },
   { name: 'cnn-medium', description: 'conv 5x5x8, max pool, conv 5x5x16, max pool', ...image(8) },
   { name: 'cnn-wide', description: 'conv 5x5x32 stride 3, then a hidden layer of 64', ...image(6) },
+  { name: 'lenet', description: 'conv 5x5x6, max pool, conv 5x5x16, max pool, no padding, hidden layers of 120 and 84', ...image(16) },
 ] as const satisfies readonly ZooEntry[];
 
 export type ZooName = (typeof catalog)[number]['name'];

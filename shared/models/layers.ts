@@ -40,10 +40,10 @@ export function hidden(options: ZooModelOptions, name: string, units: number): L
   ];
 }
 
-/** A ReLU convolution over square windows, padded so that the size only changes by the stride. */
-export function convolution(options: ZooModelOptions, name: string, filters: number, kernelSize: number, strides: number): Layer {
+/** A ReLU convolution over square windows, padded so that the size only changes by the stride, unless `padding` is `valid`: only windows inside the image. */
+export function convolution(options: ZooModelOptions, name: string, filters: number, kernelSize: number, strides: number, padding: 'same' | 'valid' = 'same'): Layer {
   const kernelInitializer = tf.initializers.heNormal({ seed: layerSeed(options, name) });
-  return tf.layers.conv2d({ name, filters, kernelSize, strides, padding: 'same', activation: 'relu', kernelInitializer, biasInitializer: 'zeros' });
+  return tf.layers.conv2d({ name, filters, kernelSize, strides, padding, activation: 'relu', kernelInitializer, biasInitializer: 'zeros' });
 }
 
 /** Halves height and width. */

@@ -18,6 +18,12 @@ export function cnnWide(options: ZooModelOptions): LayersModel {
   return network(options, [convolution(options, 'conv1', 32, 5, 3)], hidden(options, 'hidden1', 64));
 }
 
+/** LeNet-5 as it is used today (LeCun et al. 1998; ReLU and max pooling instead of tanh and trained averages): 44,426 weights for 28x28x1 and 10 classes. */
+export function lenet(options: ZooModelOptions): LayersModel {
+  const features = [convolution(options, 'conv1', 6, 5, 1, 'valid'), maxPool('pool1'), convolution(options, 'conv2', 16, 5, 1, 'valid'), maxPool('pool2')];
+  return network(options, features, [...hidden(options, 'hidden1', 120), ...hidden(options, 'hidden2', 84)]);
+}
+
 /** Features of the image, flattened, then what is between them and the logits. */
 function network(options: ZooModelOptions, features: Layer[], head: Layer[]): LayersModel {
   return sequential(options, [inputLayer(options), ...features, ...flatten(3), ...head, logits(options)]);

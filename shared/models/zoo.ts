@@ -7,7 +7,7 @@ import { FederationError } from '../errors.ts';
 import { checkZooModel, type ZooName } from './catalog.ts';
 import type { ZooModelOptions } from './layers.ts';
 import { mlp } from './mlp.ts';
-import { cnnMedium, cnnSmall, cnnWide } from './small-cnn.ts';
+import { cnnMedium, cnnSmall, cnnWide, lenet } from './small-cnn.ts';
 import { softmaxRegression } from './softmax-regression.ts';
 
 const builders: Record<ZooName, (options: ZooModelOptions) => LayersModel> = {
@@ -15,9 +15,11 @@ const builders: Record<ZooName, (options: ZooModelOptions) => LayersModel> = {
   'mlp-small': (options) => mlp(options, [64]),
   'mlp-medium': (options) => mlp(options, [128, 64]),
   'mlp-large': (options) => mlp(options, [256, 128]),
+  'mlp-100-100': (options) => mlp(options, [100, 100]),
   'cnn-small': cnnSmall,
   'cnn-medium': cnnMedium,
   'cnn-wide': cnnWide,
+  lenet,
 };
 
 /**

@@ -268,6 +268,33 @@ export function computeEngineContract(name: string, { setup }: EngineSetup): voi
         expectClose(after, flat(before).map((w, i) => w - learningRate * (step[i]! + (i < features * classes ? l2 * w : 0))));
       });
 
+      it('with a decay of all weights, biases too, that is part of the gradient as in PyTorch: two steps of SGD and of Adam', async () => {
+        // TF.js's epsilon, which both engines have; PyTorch's default is 1e-8.
+        const [weightDecay, steps, adamEpsilon] = [0.17, 2, 1e-7];
+        const decayed = (weights: Float64Array) => {
+          const regressed = { kernel: weights.slice(0, features * classes), bias: weights.slice(features * classes) };
+          return weightGradient(hardExamples, crossEntropy64(logitsOf(regressed, hardExamples)).gradient).map((g, i) => g + weightDecay * weights[i]!);
+        };
+        const sgd = await weightsAfter({ hard }, { weightDecay, epochs: steps });
+        let expected = flat(sgd.before);
+        for (let t = 0; t < steps; t++) {
+          const gradient = decayed(expected);
+          expected = expected.map((w, i) => w - learningRate * gradient[i]!);
+        }
+        expectClose(sgd.after, expected);
+
+        const adam = await weightsAfter({ hard }, { weightDecay, epochs: steps, optimizer: { kind: 'adam', learningRate } });
+        expected = flat(adam.before);
+        let [mean, square] = [expected.map(() => 0), expected.map(() => 0)];
+        for (let t = 1; t <= steps; t++) {
+          const gradient = decayed(expected);
+          mean = mean.map((m, i) => 0.9 * m + 0.1 * gradient[i]!);
+          square = square.map((v, i) => 0.999 * v + 0.001 * gradient[i]! ** 2);
+          expected = expected.map((w, i) => w - (learningRate * (mean[i]! / (1 - 0.9 ** t))) / (Math.sqrt(square[i]! / (1 - 0.999 ** t)) + adamEpsilon));
+        }
+        expectClose(adam.after, expected, 2e-5);
+      });
+
       it('with the whole gradient clipped to a norm', async () => {
         const gradientClipNorm = 0.17;
         const { before, after } = await weightsAfter({ soft }, { gradientClipNorm });

@@ -7,7 +7,7 @@
 import type { FitOptions } from '../engine.ts';
 import { learningRateAt } from '../learning-rate.ts';
 import type { Arena } from './arena.ts';
-import type { Lease, WeightLayout } from './architecture.ts';
+import type { Lease, WeightLayout, WeightPlace } from './architecture.ts';
 import { names, type StepGraph, type StepPlan } from './compile.ts';
 import type { DropoutSeeds } from './dropout-noise.ts';
 import type { LossTerm } from './loss-terms.ts';
@@ -58,6 +58,7 @@ export class Training {
     const loss = this.#loss[0]! + constant;
     if (Number.isFinite(loss)) {
       penalizeKernels(arena, layout, buffers.withGradient, options.l2 ?? 0);
+      decayWeights(arena, layout, buffers.withGradient, options.weightDecay ?? 0);
       this.#clip();
       this.#optimizer.step(learningRateAt(options.optimizer, options.learningRateSchedule, this.steps, this.#totalSteps));
       buffers.applyUpdates();
@@ -115,10 +116,20 @@ export class Training {
 }
 
 /** Adds the gradient of (l2 / 2) * sum(kernel^2), which is l2 * kernel, to the kernels among the weights that have a gradient. */
-export function penalizeKernels({ kernels, parameters, gradients }: Arena, layout: WeightLayout, withGradient: readonly number[], l2: number): void {
-  if (l2 === 0) return;
-  for (const { index, offset, length, penalized } of layout.places) {
+export function penalizeKernels(arena: Arena, layout: WeightLayout, withGradient: readonly number[], l2: number): void {
+  addWeights(arena, layout, l2, ({ index, penalized }) => penalized && withGradient.includes(index));
+}
+
+/** Adds weightDecay * w to the gradient of every weight w that has one. */
+function decayWeights(arena: Arena, layout: WeightLayout, withGradient: readonly number[], weightDecay: number): void {
+  addWeights(arena, layout, weightDecay, ({ index, trainable }) => trainable && withGradient.includes(index));
+}
+
+/** Adds `factor` times the weights at these places to their gradients. */
+function addWeights({ kernels, parameters, gradients }: Arena, layout: WeightLayout, factor: number, applies: (place: WeightPlace) => boolean): void {
+  if (factor === 0) return;
+  for (const place of layout.places) {
     // Up to the next weight: the gap is zero.
-    if (penalized && withGradient.includes(index)) kernels.addScaled(gradients + 4 * offset, parameters + 4 * offset, 4 * Math.ceil(length / 4) * 4, l2);
+    if (applies(place)) kernels.addScaled(gradients + 4 * place.offset, parameters + 4 * place.offset, 4 * Math.ceil(place.length / 4) * 4, factor);
   }
 }

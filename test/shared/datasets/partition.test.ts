@@ -16,6 +16,7 @@ const labels = uniformLabels(6000, 10);
 const specs = fc.oneof(
   fc.constant<PartitionSpec>({ kind: 'iid' }),
   fc.record({ kind: fc.constant('dirichlet' as const), alpha: fc.double({ min: 0.05, max: 100, noNaN: true }), minPerClient: fc.integer({ min: 1, max: 20 }) }),
+  fc.record({ kind: fc.constant('dirichlet' as const), alpha: fc.double({ min: 0.05, max: 100, noNaN: true }), minPerClient: fc.integer({ min: 1, max: 20 }), balanced: fc.constant(true) }),
   fc.record({ kind: fc.constant('quantity' as const), alpha: fc.double({ min: 0.05, max: 100, noNaN: true }), minPerClient: fc.integer({ min: 1, max: 20 }) }),
   fc.record({ kind: fc.constant('shards' as const), classesPerClient: fc.integer({ min: 1, max: 5 }) }),
 );
@@ -57,6 +58,20 @@ describe('partition', () => {
     const sizes = parts.map((part) => part.length);
     expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1);
     for (const part of parts) expect(Math.min(...labelHistogram(labels, 10, part))).toBeGreaterThan(50);
+  });
+
+  it('balanced dirichlet: a client that has its even share before a class gets nothing of it', () => {
+    for (let seed = 0; seed < 20; seed++) {
+      const parts = partition(labels, 10, { kind: 'dirichlet', alpha: 0.5, balanced: true }, 10, seed);
+      for (const part of parts) {
+        const histogram = labelHistogram(labels, 10, part);
+        // Classes are dealt in order: whatever the client had before its last one was below the even share.
+        const last = histogram.findLastIndex((count) => count > 0);
+        expect(part.length - histogram[last]!).toBeLessThan(600);
+        expect(part.length).toBeGreaterThanOrEqual(10);
+      }
+      expect(parts.reduce((sum, part) => sum + part.length, 0)).toBe(6000);
+    }
   });
 
   it('dirichlet: the lower alpha, the stronger the skew', () => {
@@ -122,7 +137,7 @@ describe('partition', () => {
   });
 
   it('has a default minimum of 10', () => {
-    expect(PartitionSchema.parse({ kind: 'dirichlet', alpha: 0.5 })).toEqual({ kind: 'dirichlet', alpha: 0.5, minPerClient: 10 });
+    expect(PartitionSchema.parse({ kind: 'dirichlet', alpha: 0.5 })).toEqual({ kind: 'dirichlet', alpha: 0.5, minPerClient: 10, balanced: false });
   });
 });
 

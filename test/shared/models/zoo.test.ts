@@ -29,14 +29,14 @@ describe('model zoo', () => {
 
   for (const name of zooNames()) {
     it(`${name}: gives logits of every class, and the same weights for the same seed only`, () => {
-      const model = build(name, 3, [9, 10, 2]);
-      const output = model.predict(tf.ones([2, 9, 10, 2])) as tf.Tensor;
+      const model = build(name, 3, [16, 17, 2]);
+      const output = model.predict(tf.ones([2, 16, 17, 2])) as tf.Tensor;
       expect(output.shape).toEqual([2, 7]);
       expect(model.name).toBe(name);
       const { activation } = model.layers.at(-1)!.getConfig();
       expect(activation).toBe('linear');
-      expect(weights(build(name, 3, [9, 10, 2]))).toEqual(weights(model));
-      expect(weights(build(name, 4, [9, 10, 2]))).not.toEqual(weights(model));
+      expect(weights(build(name, 3, [16, 17, 2]))).toEqual(weights(model));
+      expect(weights(build(name, 4, [16, 17, 2]))).not.toEqual(weights(model));
     });
   }
 
@@ -65,9 +65,15 @@ describe('model zoo', () => {
     }
   });
 
+  it('has the networks of papers with as many weights as they say', () => {
+    // 784*100 + 100 + 100*100 + 100 + 100*7 + 7; and 6*25 + 6, 16*6*25 + 16, 256*120 + 120, 120*84 + 84, 84*7 + 7.
+    expect(build('mlp-100-100', 1, [28, 28, 1]).countParams()).toBe(89_307);
+    expect(build('lenet', 1, [28, 28, 1]).countParams()).toBe(156 + 2416 + 30_840 + 10_164 + 595);
+  });
+
   it('lists the fitting names when a name or a shape is wrong', () => {
-    expect(fittingZooNames([13])).toEqual(['softmax-regression', 'mlp-small', 'mlp-medium', 'mlp-large']);
-    expect(problemOf(() => checkZooModel('cnn-small', [13]))).toMatchObject({ code: 'model-invalid', got: '[13]', next: 'Use one of: softmax-regression, mlp-small, mlp-medium, mlp-large.' });
+    expect(fittingZooNames([13])).toEqual(['softmax-regression', 'mlp-small', 'mlp-medium', 'mlp-large', 'mlp-100-100']);
+    expect(problemOf(() => checkZooModel('cnn-small', [13]))).toMatchObject({ code: 'model-invalid', got: '[13]', next: 'Use one of: softmax-regression, mlp-small, mlp-medium, mlp-large, mlp-100-100.' });
     expect(problemOf(() => checkZooModel('resnet', [28, 28, 1])).next).toContain('cnn-wide');
     expect(problemOf(() => build('mlp-small', 1, [])).field).toBe('exampleShape');
     expect(problemOf(() => build('mlp-small', 1, [4], 1)).field).toBe('dropout');
