@@ -171,8 +171,11 @@ interface Described {
 function describe(issue: z.core.$ZodIssue, schema: z.core.$ZodType, root: unknown): Described[] {
   const path = issue.path.map((key) => (typeof key === 'symbol' ? String(key) : key));
   const value = valueAt(root, path);
-  // A check of our own that knows more than its schema, e.g. of a key that is a path.
-  if (issue.code === 'custom' && issue.params?.['part'] === 'key') return [{ path, part: 'key', expected: expectedText(issue), got: `\`${String(path.at(-1))}\``, hint: issue.params['hint'] as string | undefined }];
+  // A mapping whose keys are checked, e.g. paths: the key's own schema knows what was expected, and may give a hint.
+  if (issue.code === 'invalid_key' && issue.issues[0] !== undefined) {
+    const [own] = issue.issues;
+    return [{ path, part: 'key', expected: expectedText(own), got: `\`${String(path.at(-1))}\``, hint: own.code === 'custom' ? (own.params?.['hint'] as string | undefined) : undefined }];
+  }
   if (issue.code === 'unrecognized_keys') {
     const known = keysAt(schema, path, root);
     return issue.keys.map((key) => ({ path: [...path, key], part: 'key', expected: 'a known key', got: `\`${key}\``, hint: unknownKeyHint([...path, key], known, schema) }));
