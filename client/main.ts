@@ -305,6 +305,8 @@ function lineFor(event: RunEvent): string | undefined {
       return `joined; next round ${field('nextRound')}`;
     case 'pretrained':
       return `pretrained ${plural(event['epochs'], 'epoch')} on ${field('examples')} private examples in ${Number(event['seconds']).toFixed(1)} s${accuracyOf(event['testAccuracy'])}`;
+    case 'student-diverged':
+      return `training your student (${field('step')}, round ${field('round')}) failed and was thrown away; it stays as it was. The federation is not told. ${field('reason')} Lower the learning rate, and check that your data are scaled to about [0, 1].`;
     case 'shards-trained':
       return `trained ${plural(event['trained'], 'model')} of ${field('shards')} shards of your examples in ${Number(event['seconds']).toFixed(1)} s: these predict for the federation, your student does not`;
     case 'contributed': {

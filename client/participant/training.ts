@@ -7,6 +7,7 @@
  */
 import { z } from 'zod';
 import type { ComputeEngine, DistillationLoss, FitOptions, FitReport, ModelSource, ModelSummary, OpenModel, PrivateFitOptions, PrivateFitReport, SavedModel, TrainingData } from '../../shared/compute/engine.ts';
+import { isDivergence } from '../../shared/compute/checks.ts';
 import { decodeSavedModel, encodeSavedModel } from '../../shared/compute/saved-model-codec.ts';
 import { deriveSeed, SeededGenerator } from '../../shared/datasets/seeded-generator.ts';
 import { evaluate } from '../../shared/distillation/evaluation.ts';
@@ -207,6 +208,11 @@ export class Student {
     return report;
   }
 
+  /** Counts a step as made, with the weights of the step before: what it learned is thrown away. `privateSteps`: those that it made, which are paid for all the same. */
+  async stay(step: TrainingStep, privateSteps: number): Promise<void> {
+    await this.#keep(step, this.#saved, { ...this.#exposure, privateSteps: this.privateSteps + privateSteps });
+  }
+
   /** Takes over another student's weights and progress: training is deterministic, so equal steps need not be made twice. */
   async copyFrom(other: Student): Promise<void> {
     await this.#model.load(other.#saved);
@@ -254,7 +260,12 @@ export type LocalReport = Pick<FitReport, 'epochsRun' | 'steps'>;
 /** Fewest private examples of which a fifth is held out for early stopping. */
 const leastForValidation = 10;
 
-/** The steps of one client's training, all with its own data and settings. */
+/**
+ * The steps of one client's training, all with its own data and settings.
+ *
+ * Whether training diverges depends on private records. In a task that promises differential privacy a client that stopped for it would tell what nobody is charged for,
+ * so it goes on: the student stays as it was before that step, and its private steps count as made (docs/privacy-model.md section 8).
+ */
 export class LocalTraining {
   readonly #settings: StudentSettings;
   readonly #distillation: TaskDocument['distillation'];
@@ -263,11 +274,18 @@ export class LocalTraining {
   readonly #validationSet: LabelledExamples | undefined;
   readonly #dpSgd: TaskDocument['privacy']['dpSgd'];
   readonly #random: RandomSource;
+  readonly #hidesDivergence: boolean;
+  readonly #onDiverged: (at: TrainingStep, error: FederationError) => void;
 
-  /** `seed` seeds the hold-out, shuffles and dropout: an integer in [0, 2^32). `random`: batches and noise of private training. */
-  constructor(task: TaskDocument, settings: StudentSettings, privateDataset: LabelledExamples, seed: number, random: RandomSource) {
+  /**
+   * `seed` seeds the hold-out, shuffles and dropout: an integer in [0, 2^32). `random`: batches and noise of private training. `onDiverged` is told of a training that was thrown
+   * away, for the owner alone.
+   */
+  constructor(task: TaskDocument, settings: StudentSettings, privateDataset: LabelledExamples, seed: number, random: RandomSource, onDiverged: (at: TrainingStep, error: FederationError) => void) {
     this.#dpSgd = task.privacy.dpSgd;
     this.#random = random;
+    this.#hidesDivergence = task.privacy.mechanism !== 'none';
+    this.#onDiverged = onDiverged;
     this.#settings = settings;
     this.#distillation = task.distillation;
     this.#seed = seed;
@@ -313,15 +331,15 @@ export class LocalTraining {
     if (digestEpochs === 0) return undefined;
     const { alpha } = this.#distillation;
     const data: TrainingData = { soft: { examples: labels.examples, targets: labels.targets, targetKind: labels.kind }, ...(alpha > 0 ? { hard: this.#trainingSet } : {}) };
-    return student.train(at, data, { ...this.#fitOptions(at, digestEpochs, signal), loss: distillationLoss(this.#distillation, labels.kind) });
+    return this.#orStay(student, at, 0, () => student.train(at, data, { ...this.#fitOptions(at, digestEpochs, signal), loss: distillationLoss(this.#distillation, labels.kind) }));
   }
 
   async #trainPrivately(student: Student, at: TrainingStep, { learningRate, ...noise }: NonNullable<TaskDocument['privacy']['dpSgd']>, steps: number, signal: AbortSignal): Promise<LocalReport | undefined> {
     if (steps <= 0) return undefined;
     const { optimizer, l2 } = this.#settings;
-    const report = await student.trainPrivately(at, this.#trainingSet, {
+    const report = await this.#orStay(student, at, steps, () => student.trainPrivately(at, this.#trainingSet, {
       ...noise, steps, optimizer: { ...optimizer, learningRate }, l2, seed: deriveSeed(this.#seed, at.step, at.round), random: this.#random, signal, loss: { distance: 'kl', temperature: 1, alpha: 1 },
-    });
+    }));
     // Passes on average: how large the batches were is nobody's business.
     return report === undefined ? undefined : { epochsRun: Math.round(report.steps * noise.samplingRate), steps: report.steps };
   }
@@ -330,7 +348,18 @@ export class LocalTraining {
     if (epochs === 0) return undefined;
     const validation = this.#validationSet;
     const earlyStopping = validation === undefined ? {} : { earlyStopping: { patience: this.#settings.earlyStoppingPatience, validation } };
-    return student.train(at, { hard: this.#trainingSet }, { ...this.#fitOptions(at, epochs, signal), loss: { distance: 'kl', temperature: 1, alpha: 1 }, ...earlyStopping });
+    return this.#orStay(student, at, 0, () => student.train(at, { hard: this.#trainingSet }, { ...this.#fitOptions(at, epochs, signal), loss: { distance: 'kl', temperature: 1, alpha: 1 }, ...earlyStopping }));
+  }
+
+  async #orStay<Report>(student: Student, at: TrainingStep, privateSteps: number, train: () => Promise<Report | undefined>): Promise<Report | undefined> {
+    try {
+      return await train();
+    } catch (error) {
+      if (!this.#hidesDivergence || !isDivergence(error)) throw error;
+      await student.stay(at, privateSteps);
+      this.#onDiverged(at, error);
+      return undefined;
+    }
   }
 
   #fitOptions({ round, step }: TrainingStep, epochs: number, signal: AbortSignal): Omit<FitOptions, 'loss'> {

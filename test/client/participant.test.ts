@@ -393,6 +393,22 @@ describe('the policy', () => {
   });
 });
 
+describe('training that diverges on private records', () => {
+  it('does not show where noise promises to hide records: the client goes on with the student as it was, and its owner is told', async () => {
+    const scene = new Scene();
+    scene.engine.divergesOnRecords = true;
+    expect(await scene.run()).toMatchObject({ reason: 'rounds-done', contributedRounds: 3 });
+    expect(scene.coordinator.accepted.size).toBe(3);
+    expect(scene.named('student-diverged')[0]).toMatchObject({ round: 0, step: 'pretrain', reason: 'Training diverged.' });
+  });
+
+  it('ends the client with the reason in a task without noise', async () => {
+    const scene = new Scene({ mechanism: 'none', epsilon: null, outputKind: 'probabilities', labelKind: 'probabilities' }, { allowedMechanisms: ['none'], maxEpsilon: Infinity as Epsilon });
+    scene.engine.divergesOnRecords = true;
+    expect(await rejection(scene.run())).toMatchObject({ code: 'model-invalid', message: 'Training diverged.' });
+  });
+});
+
 describe('trouble in a round', () => {
   it('goes on with the same work after a lost connection, and trains nothing twice', async () => {
     const scene = new Scene({ rounds: 1 });

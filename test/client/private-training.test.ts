@@ -167,6 +167,15 @@ describe('a participant of a task with private training', () => {
     }
   });
 
+  it('whose private training diverges takes part all the same, stays as it was, and pays for the steps: that it diverged is not to be seen', async () => {
+    const run = scene();
+    run.engine.divergesOnRecords = true;
+    const summary = await run.run(run.participant(own));
+    expect(summary).toMatchObject({ reason: 'rounds-done', contributedRounds: 3 });
+    expect([made(run), charged(run.ledger)]).toEqual([18, 18]);
+    expect(run.named('student-diverged').map((event) => [event['round'], event['step']])).toEqual([[0, 'pretrain'], [2, 'revisit'], [3, 'revisit']]);
+  });
+
   it('trains the baseline privately too, with as many steps', async () => {
     const run = scene();
     await run.run();

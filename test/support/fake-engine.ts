@@ -2,8 +2,10 @@
  * A compute engine without computing: weights are a few numbers that each fit changes in a way that depends on its seed, its data and the weights before it. The
  * same steps in the same order give the same weights, a step left out or made twice gives others.
  */
+import { divergenceField } from '../../shared/compute/checks.ts';
 import type { ComputeEngine, FitOptions, FitReport, ModelSource, ModelSummary, OpenModel, PrivateFitOptions, PrivateFitReport, SavedModel, TrainingData } from '../../shared/compute/engine.ts';
 import { SeededGenerator } from '../../shared/datasets/seeded-generator.ts';
+import { FederationError } from '../../shared/errors.ts';
 import type { Examples, Matrix } from '../../shared/types/matrix.ts';
 
 export class FakeEngine implements ComputeEngine {
@@ -14,6 +16,8 @@ export class FakeEngine implements ComputeEngine {
   /** Every private fit that was started. */
   readonly privateFits: { readonly options: PrivateFitOptions; readonly data: TrainingData }[] = [];
   openModels = 0;
+  /** Every training on private records ends without finite weights. */
+  divergesOnRecords = false;
   /** Fits wait for this, or until they are aborted. */
   gate: Promise<void> = Promise.resolve();
 
@@ -40,6 +44,7 @@ class FakeModel implements OpenModel {
 
   async fit(data: TrainingData, options: FitOptions): Promise<FitReport> {
     this.#engine.fits.push({ seed: options.seed, epochs: options.epochs, isSoft: data.soft !== undefined, options, data });
+    if (data.hard !== undefined) this.#divergeIfTold();
     const sum = (values: ArrayLike<number> = []) => Array.from(values).reduce((total, value) => total + value, 0);
     const content = sum(data.hard?.examples.values) + 2 * sum(data.soft?.targets.values) + 3 * sum(data.soft?.examples.values);
     for (let epoch = 0; epoch < options.epochs; epoch++) {
@@ -52,12 +57,19 @@ class FakeModel implements OpenModel {
 
   async fitPrivately(data: TrainingData, options: PrivateFitOptions): Promise<PrivateFitReport> {
     this.#engine.privateFits.push({ data, options });
+    this.#divergeIfTold();
     const { steps, samplingRate, noiseMultiplier } = options;
     for (let step = 0; step < steps; step++) {
       await abortableGate(this.#engine.gate, options.signal);
       this.#weights = this.#weights.map((weight) => 0.9 * weight + options.random.bytes(1)[0]! / 255);
     }
     return { steps, event: { kind: 'selfComposed', event: { kind: 'poissonSampled', samplingProbability: samplingRate, event: { kind: 'gaussian', noiseMultiplier } }, count: steps } };
+  }
+
+  #divergeIfTold(): void {
+    if (!this.#engine.divergesOnRecords) return;
+    this.#weights = this.#weights.map(() => NaN);
+    throw new FederationError('model-invalid', 'Training diverged.', { field: divergenceField });
   }
 
   async predict(examples: Examples): Promise<Matrix> {
