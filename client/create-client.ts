@@ -3,6 +3,8 @@ import type { ComputeEngine, ModelSource } from '../shared/compute/engine.ts';
 import type { EnginePreference } from '../shared/compute/select-engine.ts';
 import { startWorkerEngine } from '../shared/compute/worker-engine.ts';
 import type { DataSource } from '../shared/config/task-config.ts';
+import type { View } from '../shared/config/view-config.ts';
+import { viewShape } from '../shared/datasets/views.ts';
 import { FederationError } from '../shared/errors.ts';
 import { checkZooModel } from '../shared/models/catalog.ts';
 import { loadDataSource } from '../shared/node/data-source.ts';
@@ -33,6 +35,8 @@ export interface ClientOptions {
   /** Labelled private examples. Relative paths start from `baseDirectory`. */
   readonly data: DataSource;
   readonly testData?: DataSource;
+  /** How this client sees every example, private and public; default: as it is. */
+  readonly view?: View;
   readonly baseDirectory: string;
   readonly model: StudentModel;
   readonly policy: ClientPolicy;
@@ -132,14 +136,15 @@ export async function createClient(options: ClientOptions): Promise<Client> {
 }
 
 async function openWorkspace(options: ClientOptions, state: ClientState, task: TaskDocument, coordinatorFingerprint: string) {
-  const model = await modelSource(options.model, task);
+  const model = await modelSource(options, task);
   const privateDataset = await loadLabelled(options.data, '--data', options, task);
   const testSet = options.testData === undefined ? undefined : await loadLabelled(options.testData, '--test-data', options, task);
   const store = await state.openTask(task.task, coordinatorFingerprint);
-  return { store, model, privateDataset, ...(testSet === undefined ? {} : { testSet }) };
+  return { store, model, privateDataset, ...(testSet === undefined ? {} : { testSet }), ...(options.view === undefined ? {} : { view: options.view }) };
 }
 
-async function modelSource(model: StudentModel, { exampleShape, numClasses, student }: TaskDocument): Promise<ModelSource> {
+async function modelSource({ model, view = [] }: ClientOptions, { exampleShape: wholeShape, numClasses, student }: TaskDocument): Promise<ModelSource> {
+  const exampleShape = [...viewShape(view, wholeShape)];
   if (model.kind === 'folder') return { kind: 'layersModel', artifacts: await readLayersModel(model.path), outputKind: model.outputKind };
   return { kind: 'zoo', name: checkZooModel(model.name ?? student.model, exampleShape), exampleShape, numClasses, dropout: student.dropout };
 }

@@ -5,6 +5,7 @@ import { enginePreferences, type EnginePreference } from '../shared/compute/sele
 import { nearest } from '../shared/config/load.ts';
 import { exitStatus, FederationError, type ProblemInit } from '../shared/errors.ts';
 import { zooNames } from '../shared/models/catalog.ts';
+import { parseView } from '../shared/datasets/views.ts';
 import { parseDataArgument } from '../shared/node/data-source.ts';
 import { createJsonLogger, logLevels, type LogLevel } from '../shared/node/json-logger.ts';
 import { formatBytes, formatCommand, printJson, printLine, readFailure } from '../shared/node/terminal.ts';
@@ -28,6 +29,7 @@ interface JoinOptions {
   readonly token?: string;
   readonly tokenFile?: string;
   readonly testData?: string;
+  readonly view?: string;
   readonly baseline: boolean;
   readonly personalize: boolean;
   readonly maxEpsilon?: number;
@@ -77,6 +79,7 @@ export function joinCommand(): Command {
     .option('--token <text>', 'join token (other users of this machine can see it here: prefer --token-file, or FEDSTILL_JOIN_TOKEN)')
     .option('--token-file <file>', 'file with the join token on one line')
     .option('--test-data <source>', 'labelled data on which your student is measured, for you alone')
+    .option('--view <view>', 'how your student sees every example: crop:rows=0-14, crop:columns=0-1024, downsample:2, gradient, or several joined by + (docs/data.md); never sent')
     .option('--baseline', 'also train a student without the federation, to compare with (needs --test-data to be of use)', false)
     .option('--personalize', 'train once more on your data at the end: better on data like yours, worse on classes that you lack', false)
     .option('--max-epsilon <number>', `most privacy loss over everything that this state folder ever sends: epsilon, replace-one; or "infinity" (default: ${defaultMaxEpsilon}; infinity with --allow none)`, number(0, Infinity, { open: true }))
@@ -134,6 +137,7 @@ async function openClient(url: string, options: JoinOptions): Promise<Client> {
     stateDirectory: options.state,
     data: parseDataArgument(options.data),
     ...(options.testData === undefined ? {} : { testData: parseDataArgument(options.testData) }),
+    ...present('view', options.view === undefined ? undefined : parseView(options.view)),
     baseDirectory: process.cwd(),
     model: await parseModel(options),
     policy: policyOf(options),
@@ -239,6 +243,7 @@ function withRemedy(error: unknown, { allow, token, tokenFile, state }: JoinOpti
     return changed({ field: tokenFile === undefined ? '--token' : '--token-file', expected: 'the join token of this task', got: isGiven ? 'another text' : 'nothing', next: 'Ask the coordinator\'s operator for the token, and name a file that holds it: --token-file FILE' });
   }
   if (code === 'fingerprint-mismatch') return changed({ field: 'URL' });
+  if (field === 'view') return changed({ field: '--view' });
   if (code === 'state-locked') return changed({ next: `${error.next ?? ''} Each client needs a state folder of its own: --state (now ${state}).` });
   if (error.fault !== 'refused') return error;
   const remedies: Readonly<Record<string, readonly [option: string, remedy: string]>> = {
@@ -305,8 +310,6 @@ function lineFor(event: RunEvent): string | undefined {
       return `joined; next round ${field('nextRound')}`;
     case 'pretrained':
       return `pretrained ${plural(event['epochs'], 'epoch')} on ${field('examples')} private examples in ${Number(event['seconds']).toFixed(1)} s${accuracyOf(event['testAccuracy'])}`;
-    case 'student-diverged':
-      return `training your student (${field('step')}, round ${field('round')}) failed and was thrown away; it stays as it was. The federation is not told. ${field('reason')} Lower the learning rate, and check that your data are scaled to about [0, 1].`;
     case 'shards-trained':
       return `trained ${plural(event['trained'], 'model')} of ${field('shards')} shards of your examples in ${Number(event['seconds']).toFixed(1)} s: these predict for the federation, your student does not`;
     case 'contributed': {

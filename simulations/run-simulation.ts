@@ -8,6 +8,7 @@ import { generateIdentity } from '../shared/crypto/signature.ts';
 import type { ComputeEngine } from '../shared/compute/engine.ts';
 import { labelHistogram, partition } from '../shared/datasets/partition.ts';
 import { deriveSeed, SeededGenerator } from '../shared/datasets/seeded-generator.ts';
+import { formatView, viewShape } from '../shared/datasets/views.ts';
 import { FederationError } from '../shared/errors.ts';
 import { nodeCrypto } from '../shared/node/node-crypto.ts';
 import type { EventSink, RunEvent } from '../shared/ports/event-sink.ts';
@@ -53,6 +54,8 @@ export interface SimulationOptions {
 export interface SimulatedClient {
   readonly name: string;
   readonly model: string;
+  /** How it sees examples, as `formatView` writes it. */
+  readonly view: string;
   readonly privateRecords: number;
   readonly classHistogram: readonly number[];
   readonly metrics: readonly ClientMetrics[];
@@ -104,7 +107,7 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
 
   const models = scenario.clients.groups.flatMap((group) => Array.from({ length: group.count }, () => group));
   const parts = partition(data.pool.labels, data.pool.numClasses, scenario.clients.partition, models.length, deriveSeed(task.seed, 'partition'));
-  const participants = models.map(({ model, stepMs }, index) => {
+  const participants = models.map(({ model, stepMs, view = [] }, index) => {
     const name = `client-${index + 1}`;
     const privateDataset = selectLabelled(data.pool, parts[index]!);
     const clientStore = new MemoryStore();
@@ -123,8 +126,9 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
       prepare: () =>
         Promise.resolve({
           store: clientStore,
-          model: { kind: 'zoo', name: model, exampleShape: task.data.exampleShape, numClasses: task.data.numClasses, dropout: task.student.dropout },
+          model: { kind: 'zoo', name: model, exampleShape: viewShape(view, task.data.exampleShape), numClasses: task.data.numClasses, dropout: task.student.dropout },
           privateDataset,
+          view,
           ...(data.testSet === undefined ? {} : { testSet: data.testSet }),
         }),
       logger: silentLogger,
@@ -133,7 +137,7 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
       trackLocalOnly: scenario.clients.baseline,
       traffic,
     });
-    return { name, model, privateDataset, store: clientStore, participant };
+    return { name, model, view, privateDataset, store: clientStore, participant };
   });
 
   const work = async () => {
@@ -147,11 +151,12 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
     });
     signal?.throwIfAborted();
     const clients = await Promise.all(
-      participants.map(async ({ name, model, privateDataset, store: clientStore }, index): Promise<SimulatedClient> => {
+      participants.map(async ({ name, model, view, privateDataset, store: clientStore }, index): Promise<SimulatedClient> => {
         const outcome = outcomes[index]!;
         return {
           name,
           model,
+          view: formatView(view),
           privateRecords: privateDataset.examples.count,
           classHistogram: [...labelHistogram(privateDataset.labels, privateDataset.numClasses)],
           metrics: (await clientStore.readLog('metrics.jsonl')).map((line) => ClientMetricsSchema.parse(line)),

@@ -5,7 +5,10 @@ import { parseConfig, parseYaml } from '../shared/config/load.ts';
 import { PartitionSchema } from '../shared/config/partition-config.ts';
 import { DataSourceSchema, TaskConfigSchema, type TaskConfig } from '../shared/config/task-config.ts';
 import { taskRules } from '../shared/config/task-rules.ts';
+import { ViewSchema } from '../shared/config/view-config.ts';
+import { viewShape } from '../shared/datasets/views.ts';
 import { FederationError } from '../shared/errors.ts';
+import { checkZooModel } from '../shared/models/catalog.ts';
 
 const GroupSchema = z.strictObject({
   /** How many clients are alike. */
@@ -14,6 +17,8 @@ const GroupSchema = z.strictObject({
   model: z.string().min(1),
   /** Virtual milliseconds of one training step on these clients' devices. */
   stepMs: z.number().min(0).max(60_000).default(5),
+  /** How these clients see every example (docs/data.md); default: as it is. */
+  view: ViewSchema.optional(),
 });
 
 export const ScenarioSchema = z.strictObject({
@@ -77,5 +82,19 @@ function checkBetweenSections(scenario: Scenario, fileName: string): Scenario {
       next: 'Lower task.schedule.minClients, or raise the counts in clients.groups.',
     });
   }
+  checkGroups(scenario, fileName);
   return scenario;
+}
+
+/** Before any data are read: each group's view fits the examples, and its model what the view shows. */
+function checkGroups({ task, clients }: Scenario, fileName: string): void {
+  for (const [i, { model, view = [] }] of clients.groups.entries()) {
+    try {
+      checkZooModel(model, viewShape(view, task.data.exampleShape));
+    } catch (cause) {
+      if (!(cause instanceof FederationError)) throw cause;
+      const { field = '', expected = '', got = '', next = '' } = cause;
+      throw new FederationError('config-invalid', `${fileName}: clients.groups[${i}].${field}: ${cause.message}`, { field: `clients.groups[${i}].${field}`, expected, got, next, cause });
+    }
+  }
 }

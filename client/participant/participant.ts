@@ -12,7 +12,9 @@ import type { IdentityKeys } from '../../shared/crypto/signature.ts';
 import { digestOf } from '../../shared/crypto/digest.ts';
 import { portableCrypto, type CryptoProvider } from '../../shared/crypto/provider.ts';
 import type { ComputeEngine, ModelSource } from '../../shared/compute/engine.ts';
+import type { View } from '../../shared/config/view-config.ts';
 import { deriveSeed } from '../../shared/datasets/seeded-generator.ts';
+import { applyView } from '../../shared/datasets/views.ts';
 import { FederationError } from '../../shared/errors.ts';
 import { sleep, type Clock } from '../../shared/ports/clock.ts';
 import type { DurableStore } from '../../shared/ports/durable-store.ts';
@@ -47,6 +49,7 @@ import { ask, greet, join, type Greeting } from './session.ts';
 import { judgeTask } from './task-policy.ts';
 import { storedTransferSet, type TransferSetCache } from './transfer-set.ts';
 import { LocalTraining, localOnlyBlob, Student, studentBlob, studentSettings, type StudentOverrides } from './training.ts';
+import { throughView } from './view.ts';
 
 /** Payload bytes moved so far, counted by the connector. */
 export interface Traffic {
@@ -58,10 +61,14 @@ export interface Traffic {
 export interface Workspace {
   /** For this task at this coordinator alone. */
   readonly store: DurableStore;
+  /** Takes examples as the view shows them. */
   readonly model: ModelSource;
+  /** Examples of the task's shape, not yet seen through the view. */
   readonly privateDataset: LabelledExamples;
   /** Labelled examples on which the student is measured; nothing of it is sent. */
   readonly testSet?: LabelledExamples;
+  /** How this client sees every example; default: as it is. */
+  readonly view?: View;
   /** Where the transfer set is kept; default: in `store`. */
   readonly transferSets?: TransferSetCache;
 }
@@ -299,11 +306,12 @@ export class Participant {
     const { epsilonAtEnd } = judgeTask(policy, task, ledger);
     this.#emit('task-verified', { task: task.task, rounds: task.schedule.rounds, trustMode: task.privacy.trustMode, mechanism: task.privacy.mechanism, ...(epsilonAtEnd === undefined ? {} : { epsilonAtEnd: writeEpsilon(epsilonAtEnd) }) });
     if (epsilonAtEnd !== undefined && epsilonAtEnd > policy.maxEpsilon) this.#emit('budget-short', { epsilonAtEnd, maxEpsilon: policy.maxEpsilon });
-    const workspace = await this.#deps.prepare(task);
+    const prepared = await this.#deps.prepare(task);
     this.#aloneSince = this.#deps.clock.now(); // reading data is not waiting for the coordinator
-    const { store, model, privateDataset, testSet } = workspace;
-    checkDataset(privateDataset, task, 'private dataset');
-    if (testSet !== undefined) checkDataset(testSet, task, 'test set');
+    checkDataset(prepared.privateDataset, task, 'private dataset');
+    if (prepared.testSet !== undefined) checkDataset(prepared.testSet, task, 'test set');
+    const workspace = await throughView(prepared);
+    const { store, model, privateDataset } = workspace;
     const progress = await Progress.open(store, taskDigest);
     const outbox = new Outbox(store);
     // Killed between settling a round and clearing it away.
@@ -312,9 +320,7 @@ export class Participant {
     const open = (blob: string) => Student.open({ engine, source: model, seed: deriveSeed(seed, 'weights'), store, blob });
     const student = await open(studentBlob);
     const localOnly = trackLocalOnly === true ? await open(localOnlyBlob) : undefined;
-    const training = new LocalTraining(task, studentSettings(task, overrides ?? {}), privateDataset, deriveSeed(seed, 'training'), this.#deps.random, ({ round, step }, { message }) =>
-      this.#emit('student-diverged', { round, step, reason: message }),
-    );
+    const training = new LocalTraining(task, studentSettings(task, overrides ?? {}), privateDataset, deriveSeed(seed, 'training'), this.#deps.random);
     const privateReleases = await PrivateReleases.open(store, task.task, ledger);
     privateReleases.checkNotOlder(student);
     const common = { task, taskDigest, coordinatorKey, workspace, progress, outbox, metrics: await ClientMetricsLog.open(store), training, privateReleases, student, localOnly };
@@ -326,7 +332,8 @@ export class Participant {
 
   async #warmUp(assignment: Omit<Assignment, 'warm'>): Promise<Warm> {
     const { signal } = this.#lifetime;
-    const [transferSet] = await Promise.all([this.#fetchTransferSet(assignment, signal), this.#pretrain(assignment, signal)]);
+    const [wholeTransferSet] = await Promise.all([this.#fetchTransferSet(assignment, signal), this.#pretrain(assignment, signal)]);
+    const transferSet = applyView(assignment.workspace.view ?? [], wholeTransferSet);
     return { transferSet, shardModels: await this.#trainShards(assignment, transferSet, signal) };
   }
 
