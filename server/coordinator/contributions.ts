@@ -62,15 +62,19 @@ function assertLogits({ values }: Matrix): void {
   if (position >= 0) throw new FederationError('value-out-of-range', 'A logit is too large.', { field: 'values', expected: `at most ${maxAbsoluteLogit} in magnitude`, got: String(values[position]) });
 }
 
+/** What of a task's aggregation makes a consensus. */
+type Combining = Pick<TaskConfig['aggregation'], 'aggregator' | 'eraTemperature' | 'eraExponent'>;
+
 /** The consensus of these frames. Their order makes no difference. */
-export function combineContributions(frames: readonly Uint8Array[], shape: ContributionShape, aggregation: TaskConfig['aggregation']): Consensus {
+export function combineContributions(frames: readonly Uint8Array[], shape: ContributionShape, aggregation: Combining): Consensus {
   const contributions = frames.map((frame) => readContribution(frame, shape));
-  return aggregate(contributions, { aggregator: aggregation.aggregator, eraTemperature: aggregation.eraTemperature, noised: isOnGrid(shape.release) });
+  const { aggregator, eraTemperature, eraExponent } = aggregation;
+  return aggregate(contributions, { aggregator, eraTemperature, eraExponent, noised: isOnGrid(shape.release) });
 }
 
 /** The consensus of a sum of `survivors` integer matrices. Truncated to the grid, rows of probabilities do not sum to 1 even without noise: they are projected in any case. */
-export function consensusOfSum(sum: Int32Array, survivors: number, { release }: ContributionShape, { aggregator, eraTemperature }: TaskConfig['aggregation']): Consensus {
+export function consensusOfSum(sum: Int32Array, survivors: number, { release }: ContributionShape, { aggregator, eraTemperature, eraExponent }: Combining): Consensus {
   const { rows, columns } = release;
   const step = contributionStep(release);
-  return consensusFromSum({ rows, columns, sum: Float64Array.from(sum, (integer) => integer * step) }, survivors, { aggregator, eraTemperature, noised: true });
+  return consensusFromSum({ rows, columns, sum: Float64Array.from(sum, (integer) => integer * step) }, survivors, { aggregator, eraTemperature, eraExponent, noised: true });
 }

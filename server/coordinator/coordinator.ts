@@ -10,7 +10,7 @@ import type { CryptoProvider } from '../../shared/crypto/provider.ts';
 import type { IdentityKeys } from '../../shared/crypto/signature.ts';
 import type { TaskConfig } from '../../shared/config/task-config.ts';
 import { deriveSeed, SeededGenerator } from '../../shared/datasets/seeded-generator.ts';
-import { contributionKind, type Consensus } from '../../shared/distillation/aggregation.ts';
+import { contributionKind, learnable, type Consensus } from '../../shared/distillation/aggregation.ts';
 import { FederationError, problemCodes, unreachable, type ProblemCode } from '../../shared/errors.ts';
 import { nodeCrypto } from '../../shared/node/node-crypto.ts';
 import type { Clock, Timer } from '../../shared/ports/clock.ts';
@@ -45,6 +45,7 @@ import { SecureAggregation } from './secure-aggregation.ts';
 import { Sessions, type Admission, type Session } from './sessions.ts';
 import { clusterMiddles } from './semi-supervised-teacher.ts';
 import type { SoftLabels } from './soft-labels.ts';
+import { noQuality } from './teacher-quality.ts';
 import type { Teacher } from './teacher.ts';
 import { exactly, isAmong, Uploads, type ByteLengths, type CompleteUpload } from './uploads.ts';
 
@@ -645,7 +646,8 @@ export class Coordinator implements CoordinatorEndpoint {
     const secure = this.#secureRound();
     const consensus = secure === undefined ? await this.#combine(announcement, survivors) : await this.#unmask(secure, round, closed);
     const query = decodeIndices(announcement.document.query, transferSet.count, 'query');
-    const quality = await teacher.learn(round, query, consensus);
+    const lesson = learnable(query, consensus, this.#deps.config.aggregation.maxEntropy);
+    const quality = lesson.indices.length === 0 ? noQuality : await teacher.learn(round, lesson.indices, lesson.consensus);
     if (!this.#measuredRounds.has(round)) {
       this.#measuredRounds.add(round);
       await store.append(metrics, { round, cohort: announcement.document.cohort.size, contributions: survivors.length, queried: query.length, teacherAccuracy: quality.accuracy, teacherNll: quality.nll });

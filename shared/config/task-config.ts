@@ -179,8 +179,11 @@ export const TaskConfigSchema = z.strictObject({
     .prefault({}),
   aggregation: z
     .strictObject({
-      /** `meanLogits` (FedMD), `meanProbabilities`, `entropyReduction` (DS-FL's ERA), `meanVotes` (as they are, noise and all, for a semi-supervised teacher). */
-      aggregator: z.enum(['meanLogits', 'meanProbabilities', 'entropyReduction', 'meanVotes']).default('meanProbabilities'),
+      /**
+       * `meanLogits` (FedMD), `meanProbabilities`, `entropyReduction` (DS-FL's ERA), `enhancedEra` (SCARLET), `majorityVote` (FedCT), `entropyWeighted` (surer clients
+       * count for more), `meanVotes` (as they are, noise and all, for a semi-supervised teacher).
+       */
+      aggregator: z.enum(['meanLogits', 'meanProbabilities', 'entropyReduction', 'enhancedEra', 'majorityVote', 'entropyWeighted', 'meanVotes']).default('meanProbabilities'),
       /** Temperature of ERA's sharpening softmax. */
       eraTemperature: z.number().positive().max(10).default(0.1),
       /** How predictions without noise are encoded on the wire; noised ones are always integers. */
@@ -191,6 +194,10 @@ export const TaskConfigSchema = z.strictObject({
     .strictObject({
       rounds: positiveInteger.max(100_000).default(5),
       /** Transfer examples queried in each round; default: the whole transfer set. */
+      /** Exponent of Enhanced ERA: above 1 sharpens. */
+      eraExponent: z.number().positive().max(100).default(2),
+      /** A row of the consensus whose entropy is above this share of log(numClasses) is not learned (Selective-FD's selector at the server); 1 = all are. */
+      maxEntropy: z.number().positive().max(1).default(1),
       transferBatch: positiveInteger.optional(),
       /** Which transfer examples are queried: drawn at `random`, or the middles of as many clusters of the transfer set. */
       querySelection: z.enum(['random', 'clusterMiddles']).default('random'),

@@ -20,8 +20,10 @@ const LEAST_SECURE_QUORUM = 3;
 /** Most transfer examples of which all pairs are compared (a minute). */
 const MOST_CLUSTERED = 20_000;
 
-/** Whether an aggregator needs no more than the sum of all contributions. */
-const worksOnSum: Readonly<Record<Task['aggregation']['aggregator'], boolean>> = { meanLogits: true, meanProbabilities: true, meanVotes: true, entropyReduction: true };
+/** Whether an aggregator needs no more than the sum of all contributions; `ofVotes`: only when each of them is votes already. */
+const worksOnSum: Readonly<Record<Task['aggregation']['aggregator'], boolean | 'ofVotes'>> = {
+  meanLogits: true, meanProbabilities: true, meanVotes: true, entropyReduction: true, enhancedEra: true, majorityVote: 'ofVotes', entropyWeighted: false,
+};
 
 /** How many examples a source gives, where that is known without reading it. */
 function knownSize(source: DataSource): number | undefined {
@@ -179,10 +181,29 @@ export const taskRules: readonly ConfigRule<Task>[] = [
     },
   },
   {
-    reads: ['privacy.trustMode', 'aggregation.aggregator'],
+    reads: ['privacy.trustMode', 'privacy.sampleAndAggregate', 'aggregation.aggregator'],
     check({ privacy, aggregation }) {
-      if (privacy?.trustMode !== 'secure-aggregation' || aggregation === undefined || worksOnSum[aggregation.aggregator]) return undefined;
-      return { path: 'aggregation.aggregator', expected: 'an aggregator of the mean, because privacy.trustMode is secure-aggregation', got: aggregation.aggregator, hint: 'nobody sees more than the sum: use meanProbabilities, meanLogits or entropyReduction' };
+      if (privacy?.trustMode !== 'secure-aggregation' || aggregation === undefined) return undefined;
+      const works = worksOnSum[aggregation.aggregator];
+      if (works === true || (works === 'ofVotes' && privacy.sampleAndAggregate?.votes === true)) return undefined;
+      return {
+        path: 'aggregation.aggregator', expected: 'an aggregator of the mean, because privacy.trustMode is secure-aggregation', got: aggregation.aggregator,
+        hint: works === 'ofVotes' ? 'nobody sees more than the sum, and the largest of a sum of probabilities is no majority: let shards vote (privacy.sampleAndAggregate.votes), or use meanProbabilities' : 'nobody sees more than the sum: use meanProbabilities, meanLogits, entropyReduction or enhancedEra',
+      };
+    },
+  },
+  {
+    reads: ['privacy.mechanism', 'aggregation.aggregator'],
+    check({ privacy, aggregation }) {
+      if (privacy === undefined || aggregation?.aggregator !== 'entropyWeighted' || !isOnGrid(privacy)) return undefined;
+      return { path: 'aggregation.aggregator', expected: `an aggregator without weights, because privacy.mechanism is ${privacy.mechanism}`, got: 'entropyWeighted', hint: 'the entropy of a noised row is that of its noise: use meanProbabilities, entropyReduction or enhancedEra' };
+    },
+  },
+  {
+    reads: ['aggregation.aggregator', 'aggregation.maxEntropy'],
+    check({ aggregation }) {
+      if (aggregation?.aggregator !== 'meanVotes' || aggregation.maxEntropy === 1) return undefined;
+      return { path: 'aggregation.maxEntropy', expected: '1, because aggregation.aggregator is meanVotes', got: `${aggregation.maxEntropy}`, hint: 'noised votes are no probabilities, and their entropy means nothing' };
     },
   },
   {

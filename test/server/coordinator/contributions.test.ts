@@ -64,7 +64,7 @@ describe('the consensus', () => {
     const generator = new SeededGenerator(3);
     const shape = { release: none(7, 5), encoding: 'float32' as const };
     const frames = Array.from({ length: 9 }, () => encodePredictions({ rows: 7, columns: 5, values: Float32Array.from(Array.from({ length: 7 }, () => [...generator.dirichlet(1, 5)]).flat()) }, 'probabilities', 'float32'));
-    const options = { aggregator: 'meanProbabilities', eraTemperature: 0.1, encoding: 'float32' } as const;
+    const options = { aggregator: 'meanProbabilities', eraTemperature: 0.1, eraExponent: 2, encoding: 'float32' } as const;
     const forward = combineContributions(frames, shape, options);
     expect(combineContributions([...frames].reverse(), shape, options)).toEqual(forward);
   });

@@ -3,7 +3,7 @@ import { expectedConsensus, frameOf, largestDifference } from './predictions.ts'
 import { ProtocolClient, takePart, TestFederation, type FederationOptions } from './protocol-client.ts';
 
 const clients = [1, 2, 3];
-const aggregators = ['meanLogits', 'meanProbabilities', 'entropyReduction'] as const;
+const aggregators = ['meanLogits', 'meanProbabilities', 'entropyReduction', 'enhancedEra'] as const;
 const cases: readonly (FederationOptions & { readonly tolerance: number })[] = [
   ...aggregators.flatMap((aggregator) => [
     { aggregation: { aggregator }, tolerance: 1e-6 },

@@ -34,7 +34,7 @@ export function frameOf(client: number, document: Pick<RoundDocument, 'round' | 
 }
 
 /** The consensus of these clients in a round, row-major. */
-export function expectedConsensus(clients: readonly number[], document: Pick<RoundDocument, 'round' | 'release'>, { aggregator, eraTemperature }: Pick<TaskConfig['aggregation'], 'aggregator' | 'eraTemperature'>): number[] {
+export function expectedConsensus(clients: readonly number[], document: Pick<RoundDocument, 'round' | 'release'>, { aggregator, eraTemperature, eraExponent }: Pick<TaskConfig['aggregation'], 'aggregator' | 'eraTemperature' | 'eraExponent'>): number[] {
   const { rows, columns, gridStep, mechanism } = document.release;
   const noised = mechanism !== 'none';
   const matrices = clients.map((client) => (noised ? Array.from(gridOf(client, document), (integer) => integer * gridStep) : [...predictionsOf(client, document).values]));
@@ -43,7 +43,7 @@ export function expectedConsensus(clients: readonly number[], document: Pick<Rou
   return Array.from({ length: rows }, (_, row) => mean.slice(row * columns, (row + 1) * columns)).flatMap((cells) => {
     const probabilities = noised ? nearestProbabilities(cells) : cells;
     if (aggregator === 'meanProbabilities') return probabilities;
-    const powers = probabilities.map((value) => Math.exp(value / eraTemperature));
+    const powers = probabilities.map((value) => (aggregator === 'enhancedEra' ? value ** eraExponent : Math.exp(value / eraTemperature)));
     return powers.map((power) => power / powers.reduce((a, b) => a + b, 0));
   });
 }

@@ -122,7 +122,7 @@ describe('a round', () => {
       const finished = await client(1).nextFinished();
       expect(finished).toMatchObject({ reason: 'budget-exhausted', rounds: 1 });
       const { matrix } = await client(1).labels('/finished/soft-labels', finished.labels!);
-      expect(largestDifference(matrix.values, expectedConsensus([1, 2, 3], opened[0]!.document, { aggregator: 'meanProbabilities', eraTemperature: 1 }))).toBeLessThan(1e-6);
+      expect(largestDifference(matrix.values, expectedConsensus([1, 2, 3], opened[0]!.document, { aggregator: 'meanProbabilities', eraTemperature: 1, eraExponent: 2 }))).toBeLessThan(1e-6);
     }));
 
   it('asks a sample of the clients, and refuses the others', () =>

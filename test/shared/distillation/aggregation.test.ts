@@ -5,18 +5,25 @@ import {
   aggregate,
   consensusFromSum,
   contributionKind,
+  enhancedEra,
   entropyReduction,
+  entropyWeightedMean,
+  learnable,
+  majorityVote,
   meanLogits,
   meanProbabilities,
   projectRowsToSimplex,
   projectToSimplex,
   sumContributions,
   type Aggregator,
+  type SharedPredictions,
 } from '../../../shared/distillation/aggregation.ts';
 import type { Matrix } from '../../../shared/types/matrix.ts';
 import { contributions, entropy, logitMatrices, probabilitiesOf, rowsOf } from './matrices.ts';
 
-const aggregators: readonly Aggregator[] = ['meanLogits', 'meanProbabilities', 'entropyReduction'];
+/** Those that need no more than the sum of what they get. */
+const sumAggregators: readonly Aggregator[] = ['meanLogits', 'meanProbabilities', 'entropyReduction', 'enhancedEra'];
+const aggregators: readonly Aggregator[] = [...sumAggregators, 'majorityVote', 'entropyWeighted'];
 const row = (...values: number[]): Matrix => ({ rows: 1, columns: values.length, values: Float32Array.from(values) });
 
 describe('aggregation', () => {
@@ -24,7 +31,7 @@ describe('aggregation', () => {
     expect([...meanLogits([row(1, -7.5), row(2, 0.5), row(6, 1)]).consensus.values]).toEqual([3, -2]);
     expect(meanLogits([row(1)]).kind).toBe('logits');
     expect(meanProbabilities([row(0.25, 0.75)])).toEqual({ consensus: row(0.25, 0.75), kind: 'probabilities' });
-    expect(aggregators.map(contributionKind)).toEqual(['logits', 'probabilities', 'probabilities']);
+    expect(aggregators.map(contributionKind)).toEqual(['logits', ...Array.from({ length: 5 }, () => 'probabilities')]);
   });
 
   it('gives softmax(mean / T) for entropy reduction (DS-FL, eq. 14)', () => {
@@ -66,8 +73,8 @@ describe('aggregation', () => {
 
   it('needs only the sum', () => {
     fc.assert(
-      fc.property(contributions(), fc.constantFrom(...aggregators), fc.boolean(), (matrices, aggregator, noised) => {
-        const options = { aggregator, eraTemperature: 0.2, noised };
+      fc.property(contributions(), fc.constantFrom(...sumAggregators), fc.boolean(), (matrices, aggregator, noised) => {
+        const options = { aggregator, eraTemperature: 0.2, eraExponent: 1.7, noised };
         const { rows, columns } = matrices[0]!;
         expect(consensusFromSum({ rows, columns, sum: sumContributions(matrices) }, matrices.length, options)).toEqual(aggregate(matrices, options));
       }),
@@ -106,6 +113,122 @@ describe('aggregation', () => {
     expect(() => consensusFromSum({ rows: 2, columns: 2, sum: new Float64Array(2) }, 1, { aggregator: 'meanLogits', eraTemperature: 1, noised: false })).toThrow(invalid);
   });
 });
+
+describe('Enhanced ERA', () => {
+  it('takes powers of the mean (SCARLET)', () => {
+    const { consensus, kind } = enhancedEra([row(0.5, 0.3, 0.2), row(0.7, 0.1, 0.2)], 1.7);
+    const powers = [0.6, 0.2, 0.2].map((p) => p ** 1.7);
+    const sum = powers.reduce((a, b) => a + b);
+    powers.forEach((power, i) => expect(consensus.values[i]).toBeCloseTo(power / sum, 6));
+    expect(kind).toBe('probabilities');
+  });
+
+  it('is the mean for exponent 1, and leaves one-hot and uniform rows as they are, which ERA does not', () => {
+    fc.assert(
+      fc.property(contributions(), (matrices) => {
+        const probabilities = probabilitiesOf(matrices);
+        const mean = meanProbabilities(probabilities).consensus.values;
+        enhancedEra(probabilities, 1).consensus.values.forEach((value, i) => expect(value).toBeCloseTo(mean[i]!, 5));
+      }),
+    );
+    for (const exponent of [0.3, 2, 40]) {
+      expect([...enhancedEra([row(0, 1, 0)], exponent).consensus.values]).toEqual([0, 1, 0]);
+      expect([...enhancedEra([row(0.25, 0.25, 0.25, 0.25)], exponent).consensus.values]).toEqual([0.25, 0.25, 0.25, 0.25]);
+    }
+    expect(entropyReduction([row(0, 1, 0)], 0.3).consensus.values[1]).toBeLessThan(0.95);
+  });
+
+  it('sharpens with exponents above 1 and flattens with others', () => {
+    fc.assert(
+      fc.property(contributions(), fc.double({ min: 1, max: 5, noNaN: true }), (matrices, exponent) => {
+        const probabilities = probabilitiesOf(matrices);
+        const mean = rowsOf(meanProbabilities(probabilities).consensus).map(entropy);
+        rowsOf(enhancedEra(probabilities, exponent).consensus).forEach((values, i) => expect(entropy(values)).toBeLessThanOrEqual(mean[i]! + 1e-5));
+        rowsOf(enhancedEra(probabilities, 1 / exponent).consensus).forEach((values, i) => expect(entropy(values)).toBeGreaterThanOrEqual(mean[i]! - 1e-5));
+      }),
+    );
+  });
+
+  it('does not lose tiny probabilities to underflow', () => {
+    expect([...enhancedEra([row(1e-30, 1e-30)], 50).consensus.values]).toEqual([0.5, 0.5]);
+    expect(() => enhancedEra([row(1)], 0)).toThrow(expect.objectContaining({ code: 'config-invalid' }) as Error);
+  });
+});
+
+describe('majority vote', () => {
+  it('counts heads, not probabilities', () => {
+    // The mean has class 0 first: one client is very sure of it.
+    const clients = [row(0.98, 0.01, 0.01), row(0.4, 0.6, 0), row(0.45, 0.55, 0)];
+    expect([...majorityVote(clients).consensus.values]).toEqual([0, 1, 0]);
+    expect(plainLargest(meanProbabilities(clients).consensus.values)).toBe(0);
+  });
+
+  it('takes the first of equally many, and of a client its first largest', () => {
+    expect([...majorityVote([row(0.1, 0.9, 0), row(0, 0.2, 0.8)]).consensus.values]).toEqual([0, 1, 0]);
+    expect([...majorityVote([row(0.3, 0.35, 0.35)]).consensus.values]).toEqual([0, 1, 0]);
+  });
+
+  it('of noised votes is the class with the largest sum', () => {
+    const noised = [row(2.5, 0.1, -1), row(-1, 0.9, 0.2), row(-0.5, 0.8, 0.3)];
+    expect([...aggregate(noised, { aggregator: 'majorityVote', eraTemperature: 1, noised: true }).consensus.values]).toEqual([0, 1, 0]);
+    const sum = { rows: 1, columns: 3, sum: Float64Array.of(1, 1.8, -0.5) };
+    expect([...consensusFromSum(sum, 3, { aggregator: 'majorityVote', eraTemperature: 1, noised: true }).consensus.values]).toEqual([0, 1, 0]);
+  });
+});
+
+describe('the mean weighted by entropy', () => {
+  it('has weights exp(-H)', () => {
+    const clients = [row(0.9, 0.1), row(0.4, 0.6)];
+    const weights = [[0.9, 0.1], [0.4, 0.6]].map(([p, q]) => Math.exp(p! * Math.log(p!) + q! * Math.log(q!)));
+    const expected = (weights[0]! * 0.9 + weights[1]! * 0.4) / (weights[0]! + weights[1]!);
+    expect(entropyWeightedMean(clients).consensus.values[0]).toBeCloseTo(expected, 6);
+  });
+
+  it('counts a sure client as much as `classes` clients without an opinion', () => {
+    const { values } = entropyWeightedMean([row(1, 0, 0, 0), ...Array.from({ length: 4 }, () => row(0.25, 0.25, 0.25, 0.25))]).consensus;
+    expect(values[0]).toBeCloseTo(0.5 + 0.5 * 0.25, 6);
+  });
+
+  it('cannot come from a sum', () => {
+    expect(() => consensusFromSum({ rows: 1, columns: 2, sum: new Float64Array(2) }, 1, { aggregator: 'entropyWeighted', eraTemperature: 1, noised: false })).toThrow(expect.objectContaining({ code: 'config-invalid' }) as Error);
+  });
+});
+
+describe('rows that clients left out', () => {
+  const partial = (shared: readonly number[], ...rows: number[][]): SharedPredictions => ({ rows: rows.length, columns: 2, values: Float32Array.from(rows.flatMap((values, i) => (shared[i] === 1 ? values : [0, 0]))), shared: Uint8Array.from(shared) });
+
+  it('count for nobody', () => {
+    const clients = [partial([1, 0, 0], [0.8, 0.2], [0.1, 0.9], [0.5, 0.5]), partial([1, 1, 0], [0.6, 0.4], [0.3, 0.7], [0.5, 0.5])];
+    const { consensus, known } = meanProbabilities(clients);
+    expect([...known!]).toEqual([0, 1]);
+    [0.7, 0.3, 0.3, 0.7].forEach((value, i) => expect(consensus.values[i]).toBeCloseTo(value, 6));
+  });
+
+  it.each(aggregators)('give the consensus of those who shared the row (%s)', (aggregator) => {
+    const options = { aggregator, eraTemperature: 0.1, noised: false };
+    const [a, b, c] = [[0.9, 0.1], [0.7, 0.3], [0.2, 0.8]];
+    const { consensus } = aggregate([partial([1], a), partial([1], b), partial([0], c)], options);
+    const expected = aggregate([row(...a), row(...b)], options).consensus.values;
+    consensus.values.forEach((value, i) => expect(value).toBeCloseTo(expected[i]!, 6));
+  });
+
+  it('are not learned, nor are rows of high entropy', () => {
+    const consensus = { consensus: { rows: 3, columns: 2, values: Float32Array.of(0.99, 0.01, 0.5, 0.5, 0, 0) }, kind: 'probabilities' as const, known: Uint32Array.of(0, 1) };
+    const indices = Uint32Array.of(7, 11, 13);
+    expect([...learnable(indices, consensus, 1).indices]).toEqual([7, 11]);
+    const sure = learnable(indices, consensus, 0.5);
+    expect([...sure.indices]).toEqual([7]);
+    expect(sure.consensus.consensus.rows).toBe(1);
+    // Logits are turned into probabilities first.
+    const logits = { consensus: { rows: 2, columns: 2, values: Float32Array.of(0.1, 0, 9, 0) }, kind: 'logits' as const };
+    expect([...learnable(Uint32Array.of(1, 2), logits, 0.5).indices]).toEqual([2]);
+    expect(learnable(indices, { consensus: consensus.consensus, kind: 'probabilities' }, 1).indices).toBe(indices);
+  });
+});
+
+function plainLargest(values: Float32Array): number {
+  return values.indexOf(Math.max(...values));
+}
 
 describe('projection onto the simplex', () => {
   it('gives probabilities, and leaves probabilities as they are', () => {
