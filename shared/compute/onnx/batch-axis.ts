@@ -77,6 +77,7 @@ export class BatchAxis {
       case 'Tile':
         // The axis is left alone when it is as long as before, but for a reversal, which no gradient of a batch needs along it.
         return onlyFirst !== undefined && output.shape[onlyFirst.axis] === node.inputs[0]!.shape[onlyFirst.axis] && !this.#touches(node, onlyFirst.axis) ? onlyFirst : mixed;
+      case 'Split':
       case 'Softmax':
       case 'LogSoftmax':
         return onlyFirst !== undefined && normalAxis(node.attributes['axis'] as number, output.shape) !== onlyFirst.axis ? onlyFirst : mixed;

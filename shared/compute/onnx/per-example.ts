@@ -89,6 +89,8 @@ class Rules {
         return this.#added(node, gradient);
       case 'Concat':
         return this.#joined(node, gradient);
+      case 'Slice':
+        return this.#cut(node, gradient);
       case 'Gemm':
         return this.#product(node, gradient);
       case 'ReduceSum':
@@ -167,6 +169,15 @@ class Rules {
       weightedSum: (factors) => graph.node('Concat', pieces.map((piece) => piece.weightedSum(factors)), shape, { attributes: { axis } }),
       parts: parts.length < pieces.length ? undefined : () => graph.node('Concat', parts.map((part) => part()), [this.#batch, ...shape], { attributes: { axis: axis + 1 } }),
     };
+  }
+
+  /** A part of a sum, as of the gradient of filters that were shifted. */
+  #cut(node: GraphNode, { shape }: Value): PerExample | undefined {
+    const graph = this.#graph;
+    const [sum, starts, ends, axes, steps] = node.inputs as readonly [Value, Value, Value, Value?, Value?];
+    const [parts, positions] = [this.of(sum)?.parts, axes === undefined ? undefined : graph.integersOf(axes)];
+    if (parts === undefined || positions === undefined || steps !== undefined) return undefined;
+    return this.#written(() => graph.node('Slice', [parts(), starts, ends, graph.integers(positions.map((axis) => axis + 1))], [this.#batch, ...shape]), shape);
   }
 
   /** From every example's part, written out as [batch, ...shape]. */

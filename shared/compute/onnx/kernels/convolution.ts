@@ -55,6 +55,7 @@ function filterGradient(call: KernelCall): SymbolicTensor {
   const info = convolutionInfo(call, x.shape, filterShape, false);
   requireNoDilation(call, info);
   const { graph } = call;
+  if (dy.filterGradient?.input === x.channelsFirst()) return call.result(graph.transpose(dy.filterGradient.value(), [2, 3, 0, 1]));
   const input = reachedPart(graph, graph.transpose(x.channelsFirst(), [1, 0, 2, 3]), info);
   const gradient = graph.transpose(dy.channelsFirst(), [1, 0, 2, 3]);
   const [height, width, inChannels, outChannels] = filterShape;

@@ -6,6 +6,7 @@ import { tf } from '../../backend.ts';
 import type { Graph, Value } from '../graph.ts';
 import { reluMask, type SymbolicTensor } from '../symbolic-tensor.ts';
 import type { KernelCall, KernelTable } from './kernel.ts';
+import { tiledConvolution, tiledFilterGradient } from './tiled-convolution.ts';
 import { poolInfo, unreached, windowAttributes, type WindowInfo } from './windows.ts';
 
 function outputShape({ batchSize, outChannels, outHeight, outWidth }: WindowInfo): readonly number[] {
@@ -14,7 +15,9 @@ function outputShape({ batchSize, outChannels, outHeight, outWidth }: WindowInfo
 
 function maxPool(call: KernelCall): SymbolicTensor {
   const info = poolInfo(call, call.input('x').shape);
-  return call.channelsFirstResult(pooled(call.graph, 'MaxPool', call.input('x').channelsFirst(), info), info.outShape);
+  const x = call.input('x').channelsFirst();
+  const tiled = tilesInput(info) ? tiledConvolution(call.graph, x, info) : undefined;
+  return call.channelsFirstResult(tiled?.pooled ?? pooled(call.graph, 'MaxPool', x, info), info.outShape);
 }
 
 function averagePool(call: KernelCall): SymbolicTensor {
@@ -27,21 +30,22 @@ function pooled(graph: Graph, operator: string, x: Value, info: WindowInfo): Val
 }
 
 function maxPoolGradient(call: KernelCall): SymbolicTensor {
-  const [dy, x, y] = [call.input('dy'), call.input('input'), call.input('output')];
-  const info = poolInfo(call, x.shape);
+  const [dy, x, y] = [call.input('dy').channelsFirst(), call.input('input').channelsFirst(), call.input('output').channelsFirst()];
+  const info = poolInfo(call, call.input('input').shape);
   const { graph } = call;
-  const spread = tilesInput(info) ? spreadOverTiles : scatterToMaxima;
-  const result = call.channelsFirstResult(spread(graph, dy.channelsFirst(), x.channelsFirst(), y.channelsFirst(), info), x.shape);
-  if (tilesInput(info)) {
-    // Where x is a relu's result, the chosen element of a window is above 0 exactly when the maximum is.
-    result.withReluMask = {
-      relu: x.channelsFirst(),
-      gradient: () => {
-        const masked = graph.node('Mul', [dy.channelsFirst(), reluMask(graph, y.channelsFirst())], outputShape(info));
-        return call.channelsFirstResult(spread(graph, masked, x.channelsFirst(), y.channelsFirst(), info), x.shape);
-      },
-    };
-  }
+  if (!tilesInput(info)) return call.channelsFirstResult(scatterToMaxima(graph, dy, x, info), info.inShape);
+  const tiled = tiledConvolution(graph, x, info);
+  // What was computed place by place may differ from the feature map by a rounding, and only equal elements are maxima.
+  const maxima = tiled === undefined ? y : pooled(graph, 'MaxPool', x, info);
+  const gradient = (ofPool: Value): SymbolicTensor => {
+    const result = call.channelsFirstResult(spreadOverTiles(graph, ofPool, x, maxima, info), info.inShape);
+    result.windowSums = ofPool;
+    if (tiled !== undefined) result.filterGradient = { input: tiled.input, value: () => tiledFilterGradient(graph, tiled, ofPool) };
+    return result;
+  };
+  const result = gradient(dy);
+  // Where x is a relu's result, the chosen element of a window is above 0 exactly when the maximum is.
+  result.withReluMask = { relu: x, gradient: () => gradient(graph.node('Mul', [dy, reluMask(graph, y)], outputShape(info))) };
   return result;
 }
 
@@ -82,7 +86,7 @@ function repeatOverTiles(graph: Graph, value: Value, info: WindowInfo): Value {
 }
 
 /** Adds each gradient at the position of its maximum, for windows that overlap. ONNX Runtime's positions are those of the first. */
-function scatterToMaxima(graph: Graph, dy: Value, x: Value, _: Value, info: WindowInfo): Value {
+function scatterToMaxima(graph: Graph, dy: Value, x: Value, info: WindowInfo): Value {
   const shape = outputShape(info);
   const [, positions] = graph.nodeWithOutputs('MaxPool', [x], [{ shape, type: 'float32' }, { shape, type: 'int64' }], { attributes: windowAttributes(info) });
   const [outputs, inputs] = [[dy.shape.reduce((a, b) => a * b)], [x.shape.reduce((a, b) => a * b)]];

@@ -21,7 +21,9 @@ function reduction(operator: string, axisAttribute: string): TraceKernel {
 /** Reduces without a transpose: axes of length 1 in between do not hinder the reshape that follows. */
 function reduceChannelsFirst(call: KernelCall, operator: string, x: SymbolicTensor, axes: readonly number[], kept: readonly number[]): SymbolicTensor {
   const graphAxes = axes.map((axis) => channelsFirstAxis[axis]!);
-  const reduced = call.graph.node(operator, [x.channelsFirst(), call.graph.integers(graphAxes)], channelsFirstShape(kept), { attributes: { keepdims: 1 }, type: x.type });
+  // Sums over whole images need no more than those over the windows of a pool.
+  const source = operator === 'ReduceSum' && axes.includes(1) && axes.includes(2) ? (x.windowSums ?? x.channelsFirst()) : x.channelsFirst();
+  const reduced = call.graph.node(operator, [source, call.graph.integers(graphAxes)], channelsFirstShape(kept), { attributes: { keepdims: 1 }, type: x.type });
   return call.channelsFirstResult(reduced, kept);
 }
 

@@ -60,6 +60,17 @@ withOnnxRuntime(() => {
       });
     }
 
+    // Computed place by place in the window; blank examples tie everywhere.
+    for (const padding of ['same', 'valid'] as const) {
+      it.each([[2, 1, 2, 2], [3, 1, 2, 2], [5, 1, 2, 2], [5, 2, 1, 2], [4, 1, 3, 1], [4, 1, 1, 4], [3, 1, 2, 3]] as const)(`conv2d of the examples before a max pool, ${padding}, kernel %i, stride %i, window %i x %i`, async (kernelSize, strides, ...poolSize) => {
+        for (const activation of ['relu', 'linear', 'tanh'] as const) {
+          const build = image(() => [layers.conv2d({ filters: 3, kernelSize, strides, padding, activation, useBias: strides === 1 }), layers.maxPooling2d({ poolSize: [...poolSize] }), layers.conv2d({ filters: 2, kernelSize: 1 })]);
+          await expectParity(build, { rows: 4 });
+          await expectParity(build, { element: () => 0.5 });
+        }
+      });
+    }
+
     const cases: Record<string, () => LayersModel> = {
       'separable conv2d': image(() => [layers.separableConv2d({ filters: 4, kernelSize: 3 })]),
       'transposed conv2d': image(() => [layers.conv2dTranspose({ filters: 2, kernelSize: 3, strides: 2, padding: 'same' })]),
@@ -73,6 +84,15 @@ withOnnxRuntime(() => {
         const both = layers.concatenate().apply([pooled, layers.flatten().apply(relu) as SymbolicTensor]) as SymbolicTensor;
         return tf.model({ inputs: x, outputs: layers.dense({ units: 4 }).apply(both) as SymbolicTensor });
       },
+      'a convolution whose result goes to a max pool and elsewhere': () => {
+        const x = tf.input({ shape: [6, 6, 2] });
+        const convolved = layers.conv2d({ filters: 3, kernelSize: 3 }).apply(x) as SymbolicTensor;
+        const pooled = layers.flatten().apply(layers.maxPooling2d({ poolSize: 2 }).apply(convolved)) as SymbolicTensor;
+        const both = layers.concatenate().apply([pooled, layers.flatten().apply(layers.activation({ activation: 'tanh' }).apply(convolved)) as SymbolicTensor]) as SymbolicTensor;
+        return tf.model({ inputs: x, outputs: layers.dense({ units: 4 }).apply(both) as SymbolicTensor });
+      },
+      'a sum over images of what comes out of a max pool': image(() => [layers.conv2d({ filters: 3, kernelSize: 3 }), layers.conv2d({ filters: 3, kernelSize: 2, activation: 'relu' }), layers.maxPooling2d({ poolSize: 2 }), layers.maxPooling2d({ poolSize: 2 })]),
+      'conv1d before a pool': sequence(() => [layers.conv1d({ filters: 4, kernelSize: 3, padding: 'same', activation: 'relu' }), layers.maxPooling1d({ poolSize: 3 })]),
       'global average pool': chain([6, 6, 2], () => [layers.conv2d({ filters: 4, kernelSize: 3, activation: 'relu' }), layers.globalAveragePooling2d({}), layers.reshape({ targetShape: [4, 1] })]),
       'global max pool': chain([6, 6, 2], () => [layers.conv2d({ filters: 4, kernelSize: 3, activation: 'relu' }), layers.globalMaxPooling2d({}), layers.reshape({ targetShape: [4, 1] })]),
       'zero padding and cropping': features('tanh', () => [layers.zeroPadding2d({ padding: [[1, 2], [0, 3]] }), layers.cropping2D({ cropping: [[1, 1], [2, 0]] })]),

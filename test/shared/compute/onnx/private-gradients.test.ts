@@ -50,6 +50,7 @@ withOnnxRuntime(() => {
       'depthwise conv2d': { build: image(() => [layers.depthwiseConv2d({ kernelSize: 3, depthMultiplier: 2, activation: 'relu' }), layers.depthwiseConv2d({ kernelSize: 2, strides: [2, 2], padding: 'same' })]) },
       'separable conv2d': { build: image(() => [layers.separableConv2d({ filters: 4, kernelSize: 3 })]) },
       'max pool, average pool': { build: image(() => [layers.conv2d({ filters: 4, kernelSize: 3, activation: 'relu' }), layers.maxPooling2d({ poolSize: 2 }), layers.conv2d({ filters: 3, kernelSize: 2 }), layers.averagePooling2d({ poolSize: 2 })]) },
+      'max pool of a convolution of the examples, same': { build: image(() => [layers.conv2d({ filters: 4, kernelSize: 3, padding: 'same' }), layers.maxPooling2d({ poolSize: [1, 2] }), layers.conv2d({ filters: 3, kernelSize: 2, activation: 'relu' }), layers.maxPooling2d({ poolSize: 2 })]) },
       'pools that overlap': { build: image(() => [layers.conv2d({ filters: 4, kernelSize: 3 }), layers.maxPooling2d({ poolSize: 3, strides: 2 }), layers.conv2d({ filters: 3, kernelSize: 2, padding: 'same' }), layers.averagePooling2d({ poolSize: 2, strides: 1 })]) },
       'layer normalization': { build: vector(() => [layers.dense({ units: 5 }), layers.layerNormalization({}), layers.dense({ units: 3 })]) },
       'layer normalization of channels': { build: image(() => [layers.conv2d({ filters: 3, kernelSize: 3 }), layers.layerNormalization({}), layers.conv2d({ filters: 2, kernelSize: 2 })]) },
