@@ -11,12 +11,12 @@ import { FederationError } from '../../shared/errors.ts';
 import type { RandomSource } from '../../shared/ports/random-source.ts';
 import { addNoise } from '../../shared/privacy/mechanisms/mechanism.ts';
 import { mechanismFor } from '../../shared/privacy/mechanisms/mechanism-for.ts';
-import { isOnGrid } from '../../shared/privacy/release.ts';
+import { isOnGrid, type ReleaseParameters } from '../../shared/privacy/release.ts';
 import { sealEnvelope } from '../../shared/protocol/envelope.ts';
 import { encodeGrid, encodePredictions } from '../../shared/protocol/matrix-frame.ts';
 import type { RoundDocument } from '../../shared/protocol/messages.ts';
 import type { Digest } from '../../shared/types/ids.ts';
-import type { Matrix, OutputKind } from '../../shared/types/matrix.ts';
+import type { Matrix } from '../../shared/types/matrix.ts';
 
 export interface Contribution {
   /** What the ledger charges: digest of the frame, or with `dpSgd` of the envelope, because two students may predict the same and both have to be charged. */
@@ -50,10 +50,11 @@ export function makeContribution(request: ContributionRequest): Contribution {
 function contributionFrame({ document, predictions, random }: ContributionRequest): Uint8Array {
   const { release, encoding } = document;
   if (isOnGrid(release)) return encodeGrid({ rows: release.rows, columns: release.columns, values: contributionGrid({ document, predictions, random }) });
-  if (predictions.length !== 1 || release.shards !== undefined) {
-    throw new FederationError('context-mismatch', 'Predictions of shards are sent with noise, or as a masked sum.', { field: 'release.shards', expected: 'no shards', got: String(predictions.length) });
+  if (predictions.length !== 1 || release.shards !== undefined || release.recordVotes !== undefined) {
+    const field = release.recordVotes === undefined ? 'shards' : 'recordVotes';
+    throw new FederationError('context-mismatch', 'Predictions of shards and votes of records are sent with noise, or as a masked sum.', { field: `release.${field}`, expected: `no ${field}`, got: String(release[field] ?? predictions.length) });
   }
-  const [outputs] = toOutputs(predictions, release.outputKind);
+  const [outputs] = toOutputs(predictions, release);
   return encodePredictions(outputs!, release.outputKind, encoding);
 }
 
@@ -61,7 +62,7 @@ export interface GridRequest {
   readonly document: Pick<RoundDocument, 'release' | 'cohort' | 'trustMode' | 'secureAggregation'>;
   /**
    * Logits on the queried examples, [release.rows x release.columns] each: the student's alone, or with `release.shards` one matrix for each shard
-   * (`ShardModels.predict`), where a row of equal values has no opinion.
+   * (`ShardModels.predict`), where a row of equal values has no opinion. With `release.recordVotes` counts of votes (`RecordVotes.count`) instead.
    */
   readonly predictions: readonly Matrix[];
   readonly random: RandomSource;
@@ -75,7 +76,7 @@ export interface GridRequest {
 export function contributionGrid({ document, predictions, random }: GridRequest): Int32Array {
   const { release, cohort } = document;
   const mechanism = mechanismFor(release);
-  const { grid } = mechanism.constrainSensitivity(...toOutputs(predictions, release.outputKind));
+  const { grid } = mechanism.constrainSensitivity(...toOutputs(predictions, release));
   const survivors = release.mechanism === 'discreteGaussian' ? honestSurvivors(document) : cohort.quorum;
   return addNoise(grid, mechanism.noiseShare({ rows: release.rows, columns: release.columns }, survivors, random)).values;
 }
@@ -86,7 +87,8 @@ function honestSurvivors({ trustMode, secureAggregation }: GridRequest['document
   throw new FederationError('context-mismatch', 'A share of noise protects only inside a secure sum; nothing is sent without one.', { field: 'trustMode', expected: 'secure-aggregation', got: trustMode });
 }
 
-function toOutputs(predictions: readonly Matrix[], outputKind: OutputKind): readonly Matrix[] {
+function toOutputs(predictions: readonly Matrix[], { outputKind, recordVotes }: Pick<ReleaseParameters, 'outputKind' | 'recordVotes'>): readonly Matrix[] {
+  if (recordVotes !== undefined) return predictions;
   if (!predictions.every(({ values }) => values.every(Number.isFinite))) {
     throw new FederationError('data-invalid', 'The student predicts values that are not finite numbers: its training has diverged.', { field: 'student', next: 'Lower the learning rate, and check the private data for missing values.' });
   }

@@ -43,6 +43,7 @@ import { Progress } from './progress.ts';
 import { contribute, fetchLabels, isCharged, resend, type RoundReport, type RoundWorkContext } from './round-work.ts';
 import { askedForStored, sendStored, takePart, wasRestarted, type SecureSendContext } from './secure-round.ts';
 import { SessionSlot, type Session } from './session-slot.ts';
+import { RecordVotes } from './record-votes.ts';
 import { ShardModels } from './shard-models.ts';
 import { StageInbox } from './stage-inbox.ts';
 import { ask, greet, join, type Greeting } from './session.ts';
@@ -137,6 +138,7 @@ export interface ParticipantSummary {
 interface Warm {
   readonly transferSet: Examples;
   readonly shardModels: ShardModels | undefined;
+  readonly recordVotes: RecordVotes | undefined;
 }
 
 /** Everything about the task that stays the same over connections. */
@@ -334,7 +336,7 @@ export class Participant {
     const { signal } = this.#lifetime;
     const [wholeTransferSet] = await Promise.all([this.#fetchTransferSet(assignment, signal), this.#pretrain(assignment, signal)]);
     const transferSet = applyView(assignment.workspace.view ?? [], wholeTransferSet);
-    return { transferSet, shardModels: await this.#trainShards(assignment, transferSet, signal) };
+    return { transferSet, shardModels: await this.#trainShards(assignment, transferSet, signal), recordVotes: this.#openRecordVotes(assignment, transferSet) };
   }
 
   /** Once for the whole task: the models that predict in the student's place. */
@@ -346,6 +348,15 @@ export class Participant {
     const models = await ShardModels.train({ engine: this.#deps.engine, store, task, taskDigest, privateDataset, transferSet, onTrained: () => trained++ }, signal);
     if (trained > 0) this.#emit('shards-trained', { shards: settings.shards, trained, epochs: settings.epochs, seconds: this.#secondsSince(startedAt) });
     return models;
+  }
+
+  /** The records that vote in the student's place. */
+  #openRecordVotes({ task, workspace: { privateDataset } }: Omit<Assignment, 'warm'>, transferSet: Examples): RecordVotes | undefined {
+    const settings = task.privacy.recordVotes;
+    if (settings === null) return undefined;
+    const votes = RecordVotes.open({ task, privateDataset, transferSet });
+    this.#emit('records-vote', { voting: votes.voting, silent: privateDataset.examples.count - votes.voting, maxRecords: settings.maxRecords });
+    return votes;
   }
 
   /** From the cache, or from the coordinator into the cache; compared with the signed digest either way. */
@@ -680,7 +691,7 @@ export class Participant {
     if (this.#work !== undefined) this.#work.sending = true;
   }
 
-  #workContext(assignment: Assignment, { transferSet, shardModels }: Warm): RoundWorkContext {
+  #workContext(assignment: Assignment, { transferSet, shardModels, recordVotes }: Warm): RoundWorkContext {
     const { task, outbox, student, training, privateReleases } = assignment;
     const { identity, random, clock, ledger } = this.#deps;
     return {
@@ -695,6 +706,7 @@ export class Participant {
       transferSet,
       student,
       shardModels,
+      recordVotes,
       training,
       privateReleases,
       checkPolicy: (announcement) => this.#checkPolicy(assignment, announcement),

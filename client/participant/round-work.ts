@@ -17,6 +17,7 @@ import type { Announcement } from './announcement.ts';
 import { makeContribution } from './contribution.ts';
 import type { Outbox, OutboxEntry } from './outbox.ts';
 import type { PrivateReleases } from './private-releases.ts';
+import type { RecordVotes } from './record-votes.ts';
 import type { SessionSlot } from './session-slot.ts';
 import type { ShardModels } from './shard-models.ts';
 import type { LabelledTransfer, LocalTraining, Student } from './training.ts';
@@ -35,6 +36,8 @@ export interface RoundWorkContext {
   readonly student: Student;
   /** What predicts for a task with sample-and-aggregate; else the student does. */
   readonly shardModels: ShardModels | undefined;
+  /** What votes in a task where records do. */
+  readonly recordVotes: RecordVotes | undefined;
   readonly training: LocalTraining;
   /** What private training (`dpSgd`) has cost so far, and may. */
   readonly privateReleases: PrivateReleases;
@@ -99,11 +102,12 @@ export async function fetchLabels(
   return { examples: selectExamples(transferSet, labelled), targets: decodePredictions(bytes, ref.kind, ref.count, numClasses), kind: ref.kind };
 }
 
-/** Logits on the queried examples, as `contribution.ts` takes them. */
-export async function predict({ document, query }: Announcement, { student, shardModels, transferSet, privateReleases }: Pick<RoundWorkContext, 'student' | 'shardModels' | 'transferSet' | 'privateReleases'>, signal: AbortSignal): Promise<readonly Matrix[]> {
+/** Logits on the queried examples, or votes of records for them, as `contribution.ts` takes them. */
+export async function predict({ document, query }: Announcement, { student, shardModels, recordVotes, transferSet, privateReleases }: Pick<RoundWorkContext, 'student' | 'shardModels' | 'recordVotes' | 'transferSet' | 'privateReleases'>, signal: AbortSignal): Promise<readonly Matrix[]> {
   privateReleases.check(student, document.release);
   const examples = selectExamples(transferSet, query);
-  // The student has learned from all records: with shards nothing of it may leave.
+  // The student has learned from all records: with shards or votes of records nothing of it may leave.
+  if (recordVotes !== undefined) return [recordVotes.count(examples, document.release)];
   return shardModels === undefined ? [await student.predict(examples)] : shardModels.predict(examples, document.release, signal);
 }
 

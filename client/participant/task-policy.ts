@@ -43,16 +43,16 @@ function checkPrivateTraining({ privacy, student, distillation }: TaskDocument):
   throw new FederationError('context-mismatch', `The task promises private training, and ${field} would let the student learn from your records without noise.`, { field, expected: '0', got: String(field === 'distillation.alpha' ? distillation.alpha : student.earlyStoppingPatience), next: 'Ask the coordinator\'s operator.' });
 }
 
-/** Throws `context-mismatch` unless a round's release protects what the task promised to protect: the same unit, shards, honest clients and private training. */
+/** Throws `context-mismatch` unless a round's release protects what the task promised to protect: the same unit, shards or votes of records, honest clients and private training. */
 export function checkReleaseFitsTask({ release, secureAggregation }: Pick<RoundDocument, 'release' | 'secureAggregation'>, { privacy }: TaskDocument): void {
   const { sampleAndAggregate: settings, secureAggregation: cohort } = privacy;
   const training = privacy.dpSgd;
   const noise = release.mechanism === 'dpSgd' ? release.noise : undefined;
-  const promised = [settings?.shards, settings?.votes === true, cohort?.minSurvivors, cohort?.maxCorrupt, training?.clippingNorm, training?.noiseMultiplier, training?.samplingRate, training?.steps];
-  const announced = [release.shards, release.votes === true, secureAggregation?.minSurvivors, secureAggregation?.maxCorrupt, noise?.clippingNorm, noise?.noiseMultiplier, noise?.samplingRate, noise?.steps];
+  const promised = [settings?.shards, settings?.votes === true, cohort?.minSurvivors, cohort?.maxCorrupt, training?.clippingNorm, training?.noiseMultiplier, training?.samplingRate, training?.steps, privacy.recordVotes?.maxRecords];
+  const announced = [release.shards, release.votes === true, secureAggregation?.minSurvivors, secureAggregation?.maxCorrupt, noise?.clippingNorm, noise?.noiseMultiplier, noise?.samplingRate, noise?.steps, release.recordVotes];
   const position = promised.findIndex((value, i) => value !== announced[i]);
   if (position < 0) return;
-  const field = ['release.shards', 'release.votes', 'secureAggregation.minSurvivors', 'secureAggregation.maxCorrupt', 'release.noise.clippingNorm', 'release.noise.noiseMultiplier', 'release.noise.samplingRate', 'release.noise.steps'][position]!;
+  const field = ['release.shards', 'release.votes', 'secureAggregation.minSurvivors', 'secureAggregation.maxCorrupt', 'release.noise.clippingNorm', 'release.noise.noiseMultiplier', 'release.noise.samplingRate', 'release.noise.steps', 'release.recordVotes'][position]!;
   throw new FederationError('context-mismatch', `The announcement does not protect what its task promises: ${field} expected ${promised[position] ?? 'nothing'}, got ${announced[position] ?? 'nothing'}.`, {
     field,
     expected: String(promised[position] ?? 'nothing'),
@@ -67,8 +67,7 @@ export function checkReleaseFitsTask({ release, secureAggregation }: Pick<RoundD
  */
 function typicalRelease({ privacy, numClasses }: TaskDocument): ReleaseParameters {
   if (privacy.mechanism === 'none') {
-    const shards = privacy.sampleAndAggregate === null ? {} : { shards: 2 };
-    return { mechanism: 'none', outputKind: 'probabilities', rows: 1, columns: numClasses, gridStep: 1, ...shards, noise: null };
+    return { mechanism: 'none', outputKind: 'probabilities', rows: 1, columns: numClasses, gridStep: 1, ...forRecords(privacy), noise: null };
   }
   if (privacy.epsilon === null) {
     throw new FederationError('context-mismatch', `The task names ${privacy.mechanism} noise, but no epsilon.`, { field: 'privacy.epsilon', expected: 'a number > 0', got: 'null', next: 'Ask the coordinator\'s operator.' });
@@ -77,12 +76,17 @@ function typicalRelease({ privacy, numClasses }: TaskDocument): ReleaseParameter
     const { learningRate: _, ...noise } = privacy.dpSgd;
     return { mechanism: 'dpSgd', outputKind: 'probabilities', rows: 1, columns: numClasses, gridStep: 1, noise };
   }
-  const { mechanism, epsilon, delta, releases, secureAggregation, sampleAndAggregate } = privacy;
+  const { mechanism, epsilon, delta, releases, secureAggregation } = privacy;
   return planRelease({
-    mechanism, outputKind: 'logits', rows: 1, columns: numClasses, rowClippingNorm: 1, epsilon, delta, releases,
-    // Coarser for a sum, which must fit 32 bits for any cohort. The number of shards makes no difference to the multiplier, only that there are some.
+    mechanism, outputKind: privacy.recordVotes === null ? 'logits' : 'probabilities', rows: 1, columns: numClasses, rowClippingNorm: 1, epsilon, delta, releases,
+    // Coarser for a sum, which must fit 32 bits for any cohort.
     gridStep: mechanism === 'discreteGaussian' ? 2 ** -14 : 2 ** -16,
     ...(mechanism !== 'discreteGaussian' || secureAggregation === null ? {} : { shares: secureAggregation.minSurvivors - secureAggregation.maxCorrupt }),
-    ...(sampleAndAggregate === null ? {} : { shards: 2 }),
+    ...forRecords(privacy),
   });
+}
+
+/** The number of shards, or of records that vote, makes no difference to the multiplier, only that there are some. */
+function forRecords({ sampleAndAggregate, recordVotes }: TaskDocument['privacy']): { readonly shards?: number; readonly recordVotes?: number } {
+  return { ...(sampleAndAggregate === null ? {} : { shards: 2 }), ...(recordVotes === null ? {} : { recordVotes: 1 }) };
 }

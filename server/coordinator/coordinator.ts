@@ -806,7 +806,7 @@ function sampleTransferBatch(available: number, size: number, seed: number): Uin
 /** The release of every round of a task. Throws `config-invalid` when no noise meets the budget. */
 export function planTaskRelease(config: TaskConfig, transferExamples: number): ReleaseParameters {
   const { privacy, schedule, aggregation, data } = config;
-  const { sampleAndAggregate, dpSgd } = privacy;
+  const { sampleAndAggregate, recordVotes, dpSgd } = privacy;
   return planRelease({
     mechanism: privacy.mechanism,
     outputKind: contributionKind(aggregation.aggregator),
@@ -818,6 +818,7 @@ export function planTaskRelease(config: TaskConfig, transferExamples: number): R
     delta: privacy.delta,
     releases: schedule.rounds,
     ...(sampleAndAggregate === undefined ? {} : { shards: sampleAndAggregate.shards, votes: sampleAndAggregate.votes }),
+    ...(recordVotes === undefined ? {} : { recordVotes: recordVotes.maxRecords }),
     ...(dpSgd === undefined ? {} : { privateTraining: { clippingNorm: dpSgd.clippingNorm, noiseMultiplier: dpSgd.noiseMultiplier, samplingRate: dpSgd.samplingRate, steps: dpSgd.stepsPerRound } }),
     // The most clients that a sum can have: whoever comes, it does not wrap.
     ...(privacy.trustMode === 'secure-aggregation' ? { shares: schedule.quorum - privacy.secureAggregation.maxCorrupt, clients: largestCohort(roundPolicyOf(config), MAX_COHORT) } : {}),
@@ -846,6 +847,7 @@ function taskDocumentOf(config: TaskConfig, coordinator: string, release: Releas
       releases: schedule.rounds,
       ...(privacy.trustMode === 'secure-aggregation' ? { secureAggregation: { minSurvivors: schedule.quorum, maxCorrupt: privacy.secureAggregation.maxCorrupt } } : {}),
       ...(privacy.sampleAndAggregate === undefined ? {} : { sampleAndAggregate: { ...privacy.sampleAndAggregate } }),
+      ...(privacy.recordVotes === undefined ? {} : { recordVotes: { ...privacy.recordVotes } }),
       ...(release.mechanism === 'dpSgd' ? { dpSgd: { ...release.noise, learningRate: privacy.dpSgd!.learningRate } } : {}),
     },
     schedule: { rounds: schedule.rounds, minClients: schedule.minClients, quorum: schedule.quorum, roundDeadlineMs: schedule.roundDeadlineSeconds * 1000 },

@@ -75,7 +75,8 @@ export class SemiSupervisedTeacher implements Teacher {
     if (this.#learnedRound < round) {
       const { config, engine, store, transferSet } = this.#deps;
       const points = transferPoints(transferSet, config.seed);
-      const votes = spreadVotes({ graph: neighborGraph(points), plan: queryPlan(points, indices), votes: consensus, votesOf: 'query' });
+      const votesOf = config.privacy.recordVotes === undefined ? 'query' : 'cluster';
+      const votes = spreadVotes({ graph: neighborGraph(points), plan: queryPlan(points, indices), votes: consensus, votesOf });
       const { model, labels } = await trainSemiSupervised({ engine, source: this.#source, examples: transferSet, labels: votes, seed: deriveSeed(config.seed, 'teacher', round) });
       await this.#model?.dispose();
       this.#model = model;

@@ -3,6 +3,7 @@
  * `load.ts` turns bytes into a `TaskConfig` and reports every mistake at once; docs/task.md is the user's page.
  */
 import { z } from 'zod';
+import { MAX_VOTING_RECORDS } from '../privacy/release.ts';
 import type { TaskId } from '../types/ids.ts';
 
 const positiveInteger = z.int().min(1);
@@ -121,7 +122,7 @@ export const TaskConfigSchema = z.strictObject({
        * the student's training instead of its predictions.
        */
       mechanism: z.enum(['none', 'gaussian', 'laplace', 'discreteGaussian', 'dpSgd']).default('none'),
-      /** What one guarantee protects: everything of one client, or one of its records (with `sampleAndAggregate` or `dpSgd`). */
+      /** What one guarantee protects: everything of one client, or one of its records (with `sampleAndAggregate`, `recordVotes` or `dpSgd`). */
       unit: z.enum(['client', 'record']).default('client'),
       /** Target over all rounds, replace-one adjacency. Needed unless the mechanism is `none`. */
       epsilon: z.number().positive().max(1e6).optional(),
@@ -152,6 +153,13 @@ export const TaskConfigSchema = z.strictObject({
           stepsPerRound: positiveInteger.max(1_000_000).default(50),
           /** Of the student's optimizer in these steps. */
           learningRate: z.number().positive().max(10).default(0.01),
+        })
+        .optional(),
+      /** Record-level privacy without any model: each record casts one vote, with its label, on the queried example nearest to it (docs/semi-supervised.md). */
+      recordVotes: z
+        .strictObject({
+          /** A client's first records, up to this many, vote. Public: sums are sized for it. */
+          maxRecords: positiveInteger.max(MAX_VOTING_RECORDS).default(10_000),
         })
         .optional(),
       /** Record-level privacy for any student: predictions come from models of disjoint shards of a client's records. */

@@ -102,6 +102,27 @@ export const taskRules: readonly ConfigRule<Task>[] = [
     },
   },
   {
+    reads: ['privacy.mechanism', 'privacy.recordVotes', 'privacy.sampleAndAggregate'],
+    check({ privacy }) {
+      if (privacy?.recordVotes === undefined || (privacy.mechanism !== 'dpSgd' && privacy.sampleAndAggregate === undefined)) return undefined;
+      return { path: 'privacy.recordVotes', expected: `nothing, because ${privacy.mechanism === 'dpSgd' ? 'privacy.mechanism is dpSgd' : 'of privacy.sampleAndAggregate'}`, got: 'settings', hint: 'either each record votes once, or shards do, or private training protects records' };
+    },
+  },
+  {
+    reads: ['privacy.mechanism', 'privacy.trustMode', 'privacy.recordVotes'],
+    check({ privacy }) {
+      if (privacy?.recordVotes === undefined || privacy.mechanism !== 'none' || privacy.trustMode === 'secure-aggregation') return undefined;
+      return { path: 'privacy.mechanism', expected: 'a mechanism with noise, because of privacy.recordVotes', got: 'none', hint: 'votes of records are a histogram of them; without noise that protects nothing' };
+    },
+  },
+  {
+    reads: ['privacy.recordVotes', 'aggregation.aggregator'],
+    check({ privacy, aggregation }) {
+      if (privacy?.recordVotes === undefined || aggregation === undefined || aggregation.aggregator === 'meanVotes') return undefined;
+      return { path: 'aggregation.aggregator', expected: 'meanVotes, because of privacy.recordVotes', got: aggregation.aggregator, hint: 'counts of records are no probabilities: `teacher: { kind: semiSupervised }` spreads them' };
+    },
+  },
+  {
     reads: ['privacy.mechanism', 'student.earlyStoppingPatience'],
     check({ privacy, student }) {
       if (privacy?.mechanism !== 'dpSgd' || student === undefined || student.earlyStoppingPatience === 0) return undefined;
@@ -116,19 +137,20 @@ export const taskRules: readonly ConfigRule<Task>[] = [
     },
   },
   {
-    reads: ['privacy.mechanism', 'privacy.unit', 'privacy.sampleAndAggregate'],
+    reads: ['privacy.mechanism', 'privacy.unit', 'privacy.sampleAndAggregate', 'privacy.recordVotes'],
     check({ privacy }) {
       if (privacy === undefined) return undefined;
-      const { unit, sampleAndAggregate, mechanism } = privacy;
+      const { unit, sampleAndAggregate, recordVotes, mechanism } = privacy;
       if (mechanism === 'dpSgd') {
         if (unit === 'record') return undefined;
         return { path: 'privacy.unit', expected: 'record, because privacy.mechanism is dpSgd', got: unit, hint: 'the noise of a training step hides one record, not everything of a client' };
       }
-      if (unit === 'record' && sampleAndAggregate === undefined) {
-        return { path: 'privacy.unit', expected: 'client, because there is no privacy.sampleAndAggregate', got: 'record', hint: 'one record changes a whole model: only models of disjoint shards protect it alone; give `sampleAndAggregate: { shards: 25 }`, or set `mechanism: dpSgd`' };
+      if (unit === 'record' && sampleAndAggregate === undefined && recordVotes === undefined) {
+        return { path: 'privacy.unit', expected: 'client, because there is no privacy.sampleAndAggregate', got: 'record', hint: 'one record changes a whole model: only models of disjoint shards protect it alone; give `sampleAndAggregate: { shards: 25 }`, or `recordVotes: {}`, or set `mechanism: dpSgd`' };
       }
-      if (unit === 'client' && sampleAndAggregate !== undefined) {
-        return { path: 'privacy.unit', expected: 'record, because of privacy.sampleAndAggregate', got: 'client', hint: 'with shards one guarantee protects one record, not everything of a client' };
+      if (unit === 'client' && (sampleAndAggregate !== undefined || recordVotes !== undefined)) {
+        const [section, what] = recordVotes === undefined ? ['sampleAndAggregate', 'shards'] : ['recordVotes', 'votes of records'];
+        return { path: 'privacy.unit', expected: `record, because of privacy.${section}`, got: 'client', hint: `with ${what} one guarantee protects one record, not everything of a client` };
       }
       return undefined;
     },

@@ -26,14 +26,15 @@ export interface ConstrainedPredictions {
 
 /**
  * A client's contribution before noise: its one matrix of predictions, or with `shards` the sum of its shards' matrices, each of which is bounded as a
- * whole client's would be. Throws `shape-mismatch` for another number of matrices.
+ * whole client's would be; with `recordVotes` the counts of its records' votes. Throws `shape-mismatch` for another number of matrices.
  */
 export function constrainContribution(predictions: readonly Matrix[], parameters: ReleaseParameters): ConstrainedPredictions {
   checkRelease(parameters);
-  const { rows, columns, shards = 1 } = parameters;
+  const { rows, columns, shards = 1, recordVotes } = parameters;
   if (predictions.length !== shards) {
     throw new FederationError('shape-mismatch', 'a contribution needs the predictions of every shard, and of nothing else', { field: 'predictions', expected: `${shards} matrices`, got: String(predictions.length) });
   }
+  if (recordVotes !== undefined) return { grid: countsOnGrid(predictions[0]!, parameters), wasClipped: false };
   const values = new Int32Array(rows * columns);
   let wasClipped = false;
   for (const matrix of predictions) {
@@ -73,6 +74,23 @@ export function constrainSensitivity(predictions: Matrix, parameters: ReleasePar
   const grid = { rows, columns, values };
   checkIntegerNorms(grid, parameters);
   return { grid, wasClipped };
+}
+
+/**
+ * Whole votes, times the steps of one vote. There is nothing to clip: that each record has one vote is the counting's (`nearest-query-votes.ts`), and what is no count, or
+ * are more votes than may be cast, is a bug that throws `internal`.
+ */
+function countsOnGrid(counts: Matrix, parameters: ReleaseParameters): IntegerMatrix {
+  checkShape(counts, parameters);
+  const { rows, columns, gridStep, recordVotes = 0 } = parameters;
+  // Before the product: what is above 2^31 would come out as another integer.
+  if (!counts.values.every((count) => Number.isSafeInteger(count) && count >= 0) || counts.values.reduce((sum, count) => sum + count, 0) > recordVotes) {
+    throw new FederationError('internal', 'votes that are no counts, or too many; nothing was released', { field: 'predictions' });
+  }
+  const steps = Math.trunc((1 + TRUNCATION_NUDGE) / gridStep);
+  const grid = { rows, columns, values: Int32Array.from(counts.values, (count) => count * steps) };
+  checkIntegerNorms(grid, parameters);
+  return grid;
 }
 
 /** Puts integers from the wire back into units of the predictions: every value is a multiple of `gridStep`. */

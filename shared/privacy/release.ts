@@ -4,7 +4,7 @@
  *
  * Everything here follows from public parameters. Proofs of the sensitivities: docs/privacy-model.md, section 3. The
  * sensitivity is that of a WHOLE matrix: one private record changes the trained student and with it every row, so noise
- * calibrated to one row would not be a guarantee for anybody. The unit is the client, or with `shards` the record.
+ * calibrated to one row would not be a guarantee for anybody. The unit is the client, or with `shards` or `recordVotes` the record.
  *
  * `dpSgd` is the exception: the noise is in the training (docs/privacy-model.md, "Private training"), the unit is the record, and predictions leave as they are.
  */
@@ -34,6 +34,8 @@ export const MIN_SHARE_SIGMA = 3;
 export const MAX_SHARDS = 10_000;
 /** Most noise shares that one release counts. */
 const MAX_SHARES = 100_000;
+/** Most records of one client that vote: counts up to here are exact in float32. */
+export const MAX_VOTING_RECORDS = 2 ** 24;
 /** Sums of squares of integers up to here are exact in float64, so the norm check on integers has no rounding error. */
 const MAX_SQUARED_NORM = 2 ** 52;
 /**
@@ -59,6 +61,11 @@ const common = {
   shards: z.int().min(2).max(MAX_SHARDS).optional(),
   /** Each row (of each shard) is one-hot, or all zero: one vote, or none. Probabilities only. */
   votes: z.literal(true).optional(),
+  /**
+   * The matrix is a histogram: each of the client's first records, up to this many, casts one vote in one cell, and none anywhere else. The unit is the record,
+   * and the sensitivity that of one vote, whatever the number of rows. Probabilities only.
+   */
+  recordVotes: z.int().min(1).max(MAX_VOTING_RECORDS).optional(),
 };
 /** Calibrated noise multipliers are multiples of this: short decimal numbers that all parties read alike. */
 const NOISE_MULTIPLIER_STEP = 2 ** -10;
@@ -119,8 +126,8 @@ export type NoiselessRelease = Extract<ReleaseParameters, { mechanism: 'none' }>
 export type PrivacyUnit = 'client' | 'record';
 
 /** The unit that a release protects by itself, not by what a task says of it. */
-export function releaseUnit({ shards, mechanism }: Pick<ReleaseParameters, 'shards' | 'mechanism'>): PrivacyUnit {
-  return shards === undefined && mechanism !== 'dpSgd' ? 'client' : 'record';
+export function releaseUnit({ shards, recordVotes, mechanism }: Pick<ReleaseParameters, 'shards' | 'recordVotes' | 'mechanism'>): PrivacyUnit {
+  return shards === undefined && recordVotes === undefined && mechanism !== 'dpSgd' ? 'client' : 'record';
 }
 
 /** What an accountant is asked for: a record that is missing leaves its position empty, which is to remove it and keep what batches are scaled by. */
@@ -150,14 +157,23 @@ export interface ReleaseSensitivity {
   readonly maxAbsolute: number;
 }
 
-type ReleaseShape = Pick<ReleaseParameters, 'outputKind' | 'rows' | 'columns' | 'rowClippingNorm' | 'gridStep' | 'shards'>;
+type ReleaseShape = Pick<ReleaseParameters, 'outputKind' | 'rows' | 'columns' | 'rowClippingNorm' | 'gridStep' | 'shards' | 'recordVotes'>;
+
+/** What one vote is worth at most, in grid steps. */
+function voteBound({ gridStep }: Pick<ReleaseParameters, 'gridStep'>): number {
+  return (1 / gridStep) * (1 + FLOAT_SLACK);
+}
 
 /**
  * Per row: probabilities (and votes, which are some) are non-negative with L1 norm <= 1, hence L2 norm <= 1; logits have L2 norm <= s,
- * hence L1 norm <= s sqrt(columns). Rounding toward zero only shrinks.
+ * hence L1 norm <= s sqrt(columns). Rounding toward zero only shrinks. A histogram of records: all may be in one cell.
  */
 export function matrixNorms(parameters: ReleaseShape): MatrixNorms {
-  const { rows, columns, gridStep, outputKind } = parameters;
+  const { rows, columns, gridStep, outputKind, recordVotes } = parameters;
+  if (recordVotes !== undefined) {
+    const most = recordVotes * voteBound(parameters);
+    return { l2: most, l1: most, maxAbsolute: most };
+  }
   const rowNorm = ((outputKind === 'probabilities' ? 1 : requireRowClippingNorm(parameters)) / gridStep) * (1 + FLOAT_SLACK);
   return { l2: rowNorm * Math.sqrt(rows), l1: rowNorm * (outputKind === 'probabilities' ? 1 : Math.sqrt(columns)) * rows, maxAbsolute: rowNorm };
 }
@@ -167,9 +183,15 @@ export function matrixNorms(parameters: ReleaseShape): MatrixNorms {
  *
  * With `shards` the unit is the record: replaced by another (`replaceOne`), or taken away with its position left empty (`zeroOut`). Both change the
  * matrix of one shard to any other one, so both have the replace-one sensitivity of one matrix, whatever the number of shards.
+ *
+ * With `recordVotes` too: a record that is another moves one vote from one cell to another, one that is missing takes its vote away.
  */
 export function releaseSensitivity(parameters: ReleaseShape): ReleaseSensitivity {
   const { l2, l1, maxAbsolute } = matrixNorms(parameters);
+  if (parameters.recordVotes !== undefined) {
+    const vote = voteBound(parameters);
+    return { l2: { zeroOut: vote, replaceOne: Math.SQRT2 * vote }, l1: { zeroOut: vote, replaceOne: 2 * vote }, maxAbsolute };
+  }
   // Two vectors with non-negative coordinates: ||g - g'||^2 = ||g||^2 + ||g'||^2 - 2<g, g'> <= 2 l2^2.
   const l2Replace = (parameters.outputKind === 'probabilities' ? Math.SQRT2 : 2) * l2;
   const { shards } = parameters;
@@ -236,6 +258,7 @@ export interface ReleasePlanRequest {
   readonly shards?: number | undefined;
   /** Default false. */
   readonly votes?: boolean | undefined;
+  readonly recordVotes?: number | undefined;
   /** Most clients in one sum: the plan then fits the ring. For secure aggregation. */
   readonly clients?: number | undefined;
   /** Needed for `dpSgd`, and only for it. Without a noise multiplier the smallest one is searched. */
@@ -254,6 +277,7 @@ export function planRelease(request: ReleasePlanRequest): ReleaseParameters {
     ...(rowClippingNorm === undefined ? {} : { rowClippingNorm }),
     ...(shards === undefined ? {} : { shards }),
     ...(request.votes === true ? { votes: true as const } : {}),
+    ...(request.recordVotes === undefined ? {} : { recordVotes: request.recordVotes }),
   };
   const finished = (parameters: ReleaseParameters): ReleaseParameters => {
     const plan = parsePlan(parameters);
@@ -388,6 +412,8 @@ function findReleaseProblem(parameters: ReleaseParameters): ReleaseProblem | und
   if (parameters.votes === true && outputKind !== 'probabilities') {
     return { field: 'votes', message: 'votes are probabilities', expected: 'outputKind probabilities', got: outputKind, next: 'Aggregate with meanProbabilities or entropyReduction, or set privacy.sampleAndAggregate.votes to false.' };
   }
+  const problem = findRecordVotesProblem(parameters);
+  if (problem !== undefined) return problem;
   if (rows * columns > MAX_COORDINATES) {
     return { field: 'rows', message: 'the matrix is too large', expected: `rows * columns <= ${MAX_COORDINATES}`, got: String(rows * columns), next: 'Lower schedule.transferBatch.' };
   }
@@ -396,15 +422,30 @@ function findReleaseProblem(parameters: ReleaseParameters): ReleaseProblem | und
     return {
       field: 'gridStep',
       message: 'the grid is too fine for an exact norm check',
-      expected: `rows * (row norm / gridStep)^2 <= ${MAX_SQUARED_NORM}`,
+      ...(parameters.recordVotes === undefined
+        ? { expected: `rows * (row norm / gridStep)^2 <= ${MAX_SQUARED_NORM}`, next: 'Raise privacy.gridStep, or lower schedule.transferBatch or privacy.rowClippingNorm.' }
+        : { expected: `(recordVotes / gridStep)^2 <= ${MAX_SQUARED_NORM}`, next: 'Raise privacy.gridStep, or lower privacy.recordVotes.maxRecords.' }),
       got: (l2 ** 2).toExponential(3),
-      next: 'Raise privacy.gridStep, or lower schedule.transferBatch or privacy.rowClippingNorm.',
     };
   }
   // No wrap-around: |g| + tail fits an int32, except with probability < 2^-100 per coordinate. (A wrap costs accuracy, never privacy.)
   const largest = largestInteger(parameters);
   if (largest > MAX_INT32) return { message: 'noised predictions would not fit 32-bit integers', ...noiseTooLarge(parameters.mechanism, largest.toExponential(3)) };
   return undefined;
+}
+
+/** One vote a record is a way of its own to fill a matrix: it goes with no other one. */
+function findRecordVotesProblem({ recordVotes, shards, votes, outputKind, mechanism }: ReleaseParameters): ReleaseProblem | undefined {
+  if (recordVotes === undefined) return undefined;
+  const other = shards !== undefined ? 'shards' : votes === true ? 'votes' : outputKind !== 'probabilities' ? 'outputKind' : mechanism === 'dpSgd' ? 'mechanism' : undefined;
+  if (other === undefined) return undefined;
+  return {
+    field: 'recordVotes',
+    message: 'one vote a record does not go with other predictions',
+    expected: 'no shards, votes, logits or private training',
+    got: other,
+    next: 'Remove privacy.recordVotes, or privacy.sampleAndAggregate and logits, or choose another mechanism.',
+  };
 }
 
 /** Largest magnitude of a noised integer: an honest client exceeds it with probability below 2^-100 a coordinate. */
@@ -431,7 +472,7 @@ function noiseTooLarge(mechanism: MechanismName, got: string) {
     field: 'gridStep',
     expected: `largest prediction / gridStep + ${tail} <= ${MAX_INT32}`,
     got,
-    next: 'Raise privacy.gridStep (a coarser grid), raise privacy.epsilon, or lower the rounds, the shards or schedule.transferBatch.',
+    next: 'Raise privacy.gridStep (a coarser grid), raise privacy.epsilon, or lower the rounds, the shards, privacy.recordVotes.maxRecords or schedule.transferBatch.',
   };
 }
 

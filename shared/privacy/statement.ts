@@ -40,7 +40,7 @@ const GuaranteeSchema = z.strictObject({
 export type Guarantee = z.infer<typeof GuaranteeSchema>;
 
 const common = {
-  version: z.literal(2),
+  version: z.literal(3),
   trustMode: z.enum(['sealed', 'clear', 'secure-aggregation']),
   /** Of one release. */
   unit,
@@ -49,6 +49,8 @@ const common = {
   votes: z.boolean(),
   /** Disjoint shards of a client's records whose predictions are summed; null: the student predicts. */
   shards: z.int().min(2).nullable(),
+  /** Most records of a client that cast one vote each in a release; null: they don't. */
+  recordVotes: z.int().min(1).nullable(),
   /** Transfer examples in one release. */
   rowsPerRelease: z.int().min(1),
   /** Transfer examples, counted as often as they were predicted on, in everything that one client has released. */
@@ -118,10 +120,11 @@ function findContradiction(
   statement:
     | z.infer<typeof DifferentialPrivacySchema>
     | z.infer<typeof PrivateTrainingClaimSchema>
-    | { readonly claim: 'none'; readonly trustMode: TrustMode; readonly secureAggregation: unknown; readonly unit: string; readonly shards: number | null; readonly mechanism: string },
+    | { readonly claim: 'none'; readonly trustMode: TrustMode; readonly secureAggregation: unknown; readonly unit: string; readonly shards: number | null; readonly recordVotes: number | null; readonly mechanism: string },
 ): string | undefined {
   if ((statement.trustMode === 'secure-aggregation') !== (statement.secureAggregation !== null)) return 'secureAggregation';
-  if ((statement.unit === 'record') !== (statement.shards !== null || statement.mechanism === 'dpSgd')) return 'unit';
+  if (statement.recordVotes !== null && (statement.shards !== null || statement.mechanism === 'dpSgd')) return 'recordVotes';
+  if ((statement.unit === 'record') !== (statement.shards !== null || statement.recordVotes !== null || statement.mechanism === 'dpSgd')) return 'unit';
   if (statement.claim === 'none') return undefined;
   const { secureAggregation, guarantees, adversaries, mechanism } = statement;
   if ((mechanism === 'discreteGaussian') !== (secureAggregation !== null)) return 'mechanism';
@@ -202,12 +205,13 @@ export function buildStatement(input: StatementInput): PrivacyStatement {
   checkRelease(parameters);
   const secureAggregation = requireCohort(input);
   const base = {
-    version: 2 as const,
+    version: 3 as const,
     trustMode,
     unit: releaseUnit(parameters),
     outputKind: parameters.outputKind,
     votes: parameters.votes === true,
     shards: parameters.shards ?? null,
+    recordVotes: parameters.recordVotes ?? null,
     rowsPerRelease: parameters.rows,
     rowsPerClient: ledger.reduce((sum, entry) => sum + entry.parameters.rows, 0),
     columns: parameters.columns,
@@ -293,8 +297,11 @@ export function renderStatement(statement: PrivacyStatement): string {
   }
   const complete = parsed.data;
   const notProtected = ['Not protected:', ...complete.notProtected.map((item) => `  - ${item}`)];
-  const { secureAggregation, votes, shards } = complete;
-  const what = `${votes ? 'votes' : complete.outputKind}${shards === null ? '' : `, summed over ${shards} shards of a client's records`}`;
+  const { secureAggregation, votes, shards, recordVotes } = complete;
+  const what =
+    recordVotes === null
+      ? `${votes ? 'votes' : complete.outputKind}${shards === null ? '' : `, summed over ${shards} shards of a client's records`}`
+      : `counts of votes, one of each of a client's first ${recordVotes} records`;
   const scope = `${what}, ${complete.rowsPerRelease} transfer rows x ${complete.columns} classes per release, ${complete.rowsPerClient} rows per client so far, trust mode ${complete.trustMode}${secureAggregation === null ? '' : ` (sums over at least ${secureAggregation.minSurvivors} clients, up to ${secureAggregation.maxCorrupt} of them corrupt)`}`;
   if (complete.claim === 'none') {
     return [
@@ -320,7 +327,7 @@ export function renderStatement(statement: PrivacyStatement): string {
     'PRIVACY STATEMENT',
     ...who,
     `Noise: ${noise.law} at each client, ${noiseParameter} ${noise.parameterGrid} grid steps of ${noise.gridStep} (${inUnits}), fresh for every release.${counted}`,
-    `Sensitivity of the whole matrix${shards === null ? '' : ' of one shard'} (${sensitivity.norm}): ${formatUp(sensitivity.replaceOne)} grid steps ${relationNames[complete.unit].replaceOne}, ${formatUp(sensitivity.zeroOut)} ${relationNames[complete.unit].zeroOut}.`,
+    `Sensitivity of the whole matrix${shards !== null ? ' of one shard' : recordVotes !== null ? ' (one vote moves, or is missing)' : ''} (${sensitivity.norm}): ${formatUp(sensitivity.replaceOne)} grid steps ${relationNames[complete.unit].replaceOne}, ${formatUp(sensitivity.zeroOut)} ${relationNames[complete.unit].zeroOut}.`,
     ...guarantees,
     ...notProtected,
     '',

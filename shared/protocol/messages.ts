@@ -3,7 +3,7 @@
  * ignore them, so that a newer peer can say more.
  */
 import { z } from 'zod';
-import { PrivateTrainingSchema, ReleaseParametersSchema } from '../privacy/release.ts';
+import { MAX_VOTING_RECORDS, PrivateTrainingSchema, ReleaseParametersSchema } from '../privacy/release.ts';
 import { fromBase64 } from '../types/bytes.ts';
 import type { ClientId, Digest, RoundId, TaskId } from '../types/ids.ts';
 import { maxChunkBytes, maxEnvelopeBytes, maxQueryRows, maxStageBytes } from './limits.ts';
@@ -77,7 +77,9 @@ const TaskPrivacySchema = z
     secureAggregation: z.object({ minSurvivors: z.int().min(2), maxCorrupt: z.int().min(0) }).nullable().default(null),
     /** There exactly with the mechanism `dpSgd`: how a client trains on its records, and on which terms every release is made. */
     dpSgd: PrivateTrainingSchema.extend({ learningRate: z.number().positive().max(10) }).nullable().default(null),
-    /** With the unit `record` there is either this or `dpSgd`: how a client predicts, see docs/privacy-model.md. */
+    /** With the unit `record` there is this, `sampleAndAggregate` or `dpSgd`: each of a client's first `maxRecords` records casts one vote. */
+    recordVotes: z.object({ maxRecords: z.int().min(1).max(MAX_VOTING_RECORDS) }).nullable().default(null),
+    /** How a client predicts that trains models of shards, see docs/privacy-model.md. */
     sampleAndAggregate: z
       .object({
         shards: z.int().min(2).max(10_000),
@@ -94,14 +96,15 @@ const TaskPrivacySchema = z
       .nullable()
       .default(null),
   })
-  .superRefine(({ trustMode, mechanism, unit, secureAggregation, sampleAndAggregate, dpSgd }, context) => {
+  .superRefine(({ trustMode, mechanism, unit, secureAggregation, sampleAndAggregate, recordVotes, dpSgd }, context) => {
     const contradiction = (field: string, message: string) => context.addIssue({ code: 'custom', path: [field], message });
     if ((trustMode === 'secure-aggregation') !== (secureAggregation !== null)) contradiction('secureAggregation', 'expected exactly with the trust mode secure-aggregation');
     if (secureAggregation !== null && secureAggregation.maxCorrupt >= secureAggregation.minSurvivors) contradiction('secureAggregation', 'expected maxCorrupt below minSurvivors');
     if (mechanism !== 'none' && (mechanism === 'discreteGaussian') !== (trustMode === 'secure-aggregation')) contradiction('mechanism', 'expected discreteGaussian exactly with the trust mode secure-aggregation');
     if ((mechanism === 'dpSgd') !== (dpSgd !== null)) contradiction('dpSgd', 'expected exactly with the mechanism dpSgd');
     if (dpSgd !== null && sampleAndAggregate !== null) contradiction('sampleAndAggregate', 'expected nothing with the mechanism dpSgd');
-    if ((unit === 'record') !== (sampleAndAggregate !== null || dpSgd !== null)) contradiction('sampleAndAggregate', 'expected, or the mechanism dpSgd, exactly with the unit record');
+    if (recordVotes !== null && (sampleAndAggregate !== null || dpSgd !== null)) contradiction('recordVotes', 'expected nothing beside shards or the mechanism dpSgd');
+    if ((unit === 'record') !== (sampleAndAggregate !== null || recordVotes !== null || dpSgd !== null)) contradiction('sampleAndAggregate', 'expected, or votes of records, or the mechanism dpSgd, exactly with the unit record');
   });
 
 export const TaskDocumentSchema = z.object({
