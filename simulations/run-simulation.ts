@@ -3,6 +3,7 @@
  * computations. With seeded randomness, the same scenario gives the same results bit for bit on the same engine.
  */
 import { setMaxListeners } from 'node:events';
+import { accelerate } from '../shared/crypto/accelerator.ts';
 import { MemoryLedger } from '../shared/privacy/memory-ledger.ts';
 import { generateIdentity } from '../shared/crypto/signature.ts';
 import type { ComputeEngine } from '../shared/compute/engine.ts';
@@ -17,9 +18,10 @@ import type { RandomSource } from '../shared/ports/random-source.ts';
 import type { ClientPolicy } from '../shared/privacy/client-policy.ts';
 import type { ReleaseParameters } from '../shared/privacy/release.ts';
 import type { FinishReason } from '../shared/protocol/messages.ts';
-import { selectLabelled, type Examples, type LabelledExamples, type Matrix } from '../shared/types/matrix.ts';
+import { exampleSize, type Examples, type LabelledExamples, type Matrix } from '../shared/types/matrix.ts';
 import type { Delta, Epsilon } from '../shared/types/units.ts';
 import { ClientMetricsSchema, type ClientMetrics } from '../client/participant/metrics.ts';
+import { sharedTransferSets } from '../client/participant/transfer-set.ts';
 import { Participant, type ParticipantSummary } from '../client/participant/participant.ts';
 import { Coordinator, planTaskRelease } from '../server/coordinator/coordinator.ts';
 import { openTeacher } from '../server/coordinator/teacher.ts';
@@ -28,6 +30,7 @@ import { MemoryStore } from './memory-store.ts';
 import { memoryConnector, type Network, type Traffic } from './network/memory-transport.ts';
 import { VirtualClock } from './network/virtual-clock.ts';
 import type { Scenario } from './scenario.ts';
+import { sharedCrypto } from './shared-work.ts';
 
 /** The data of a scenario, loaded. */
 export interface ScenarioData {
@@ -95,6 +98,9 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
   const { scenario, data, engine, events, signal } = options;
   const { task } = scenario;
   if (signal !== undefined) setMaxListeners(0, signal); // every client listens to it
+  accelerate(nodeCrypto);
+  const crypto = sharedCrypto(nodeCrypto);
+  const transferSetsOf = sharedTransferSets();
   const clock = new VirtualClock();
   const shared = new SharedEngine(engine, clock, signal);
   const emit = (party: string): EventSink => ({ emit: (event: RunEvent) => events.emit({ ...event, party, at: clock.now() }) });
@@ -103,13 +109,14 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
   const coordinatorEngine = shared.device('the coordinator', { stepMs: 0 });
   const teacher = await clock.runUntil(openTeacher({ config: task, engine: coordinatorEngine, store, transferSet: data.transferSet, evaluationSet: data.evaluationSet, pretrained: undefined }));
   const random = options.random('coordinator');
-  const coordinator = new Coordinator({ config: task, identity: generateIdentity(random), admission: { mode: 'open' }, transferSet: data.transferSet, teacher, store, clock, random, logger: silentLogger, events: emit('coordinator') });
+  const coordinator = new Coordinator({ config: task, identity: generateIdentity(random), admission: { mode: 'open' }, transferSet: data.transferSet, teacher, store, clock, random, crypto, logger: silentLogger, events: emit('coordinator') });
 
   const models = scenario.clients.groups.flatMap((group) => Array.from({ length: group.count }, () => group));
   const parts = partition(data.pool.labels, data.pool.numClasses, scenario.clients.partition, models.length, deriveSeed(task.seed, 'partition'));
+  const datasets = shareOut(data.pool, parts);
   const participants = models.map(({ model, stepMs, view = [] }, index) => {
     const name = `client-${index + 1}`;
-    const privateDataset = selectLabelled(data.pool, parts[index]!);
+    const privateDataset = datasets[index]!;
     const clientStore = new MemoryStore();
     const clientRandom = options.random(name);
     const traffic: Traffic = { bytesUp: 0, bytesDown: 0 };
@@ -119,13 +126,14 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
       identity: generateIdentity(clientRandom),
       clock,
       random: clientRandom,
-      crypto: nodeCrypto,
+      crypto,
       ledger: new MemoryLedger(),
       policy: { ...agreeable, delta: task.privacy.delta as Delta },
       engine: shared.device(name, { stepMs }),
       prepare: () =>
         Promise.resolve({
           store: clientStore,
+          transferSets: transferSetsOf(),
           model: { kind: 'zoo', name: model, exampleShape: viewShape(view, task.data.exampleShape), numClasses: task.data.numClasses, dropout: task.student.dropout },
           privateDataset,
           view,
@@ -174,6 +182,19 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
     await coordinator.close();
     await clock.runUntil(teacher.dispose());
   }
+}
+
+/** The clients' parts of a dataset, one after the other in memory that compute threads share: nobody copies them again. */
+function shareOut({ examples, labels, numClasses }: LabelledExamples, parts: readonly Uint32Array[]): LabelledExamples[] {
+  const size = exampleSize(examples.shape);
+  const values = new Float32Array(new SharedArrayBuffer(4 * size * parts.reduce((sum, { length }) => sum + length, 0)));
+  let next = 0;
+  return parts.map((part) => {
+    const own = values.subarray(next, next + size * part.length);
+    next += own.length;
+    part.forEach((index, i) => own.set(examples.values.subarray(index * size, (index + 1) * size), i * size));
+    return { examples: { count: part.length, shape: examples.shape, values: own }, labels: Int32Array.from(part, (index) => labels[index]!), numClasses };
+  });
 }
 
 /** Every metric of a run, one object a line: the coordinator's rounds first, then each client's, in the order of the scenario. */

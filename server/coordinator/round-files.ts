@@ -7,7 +7,7 @@ import type { RandomSource } from '../../shared/ports/random-source.ts';
 import { FinishedDocumentSchema, RoundDocumentSchema, stageCodes, type FinishedDocument, type RoundDocument, type StageName } from '../../shared/protocol/messages.ts';
 import { openDocument, SignedDocumentSchema, type SignedDocument } from '../../shared/protocol/signed-document.ts';
 import type { Contribution } from '../../shared/rounds/state.ts';
-import { fromUtf8, utf8 } from '../../shared/types/bytes.ts';
+import { equalBytes, fromUtf8, utf8 } from '../../shared/types/bytes.ts';
 import type { ClientId, Digest, RoundId } from '../../shared/types/ids.ts';
 
 /** An announcement as it was signed, with what it says. */
@@ -24,6 +24,8 @@ const stageFolder = (round: RoundId, stage: StageName) => `${folder(round)}/${st
 export class RoundFiles {
   readonly #store: DurableStore;
   readonly #publicKey: Uint8Array;
+  /** Every message is opened with them. */
+  #lastBoxKeys: BoxKeys | undefined;
 
   /** `publicKey`: the coordinator's own identity, whose signature stored documents must have. */
   constructor(store: DurableStore, publicKey: Uint8Array) {
@@ -72,7 +74,9 @@ export class RoundFiles {
   /** The round's box keys; `undefined` once they are erased. */
   async boxKeys(round: RoundId): Promise<BoxKeys | undefined> {
     const stored = await this.#store.getBlob(`${folder(round)}/box-secret`);
-    return stored === undefined ? undefined : boxKeysFromSecret(stored);
+    if (stored === undefined) this.#lastBoxKeys = undefined;
+    else if (this.#lastBoxKeys === undefined || !equalBytes(this.#lastBoxKeys.secretKey, stored)) this.#lastBoxKeys = boxKeysFromSecret(stored);
+    return this.#lastBoxKeys;
   }
 
   /** A client's sealed message of one stage. */

@@ -3,10 +3,12 @@ import { hmac } from '@noble/hashes/hmac.js';
 import { sha256 as nobleSha256 } from '@noble/hashes/sha2.js';
 import { concatBytes, fromHex, toHex } from '../types/bytes.ts';
 import type { Digest } from '../types/ids.ts';
+import { accelerator } from './accelerator.ts';
 
 /** SHA-256 of the parts, one after the other: 32 bytes. */
 export function sha256(...parts: readonly Uint8Array[]): Uint8Array {
-  return nobleSha256(parts.length === 1 ? parts[0]! : concatBytes(...parts));
+  const message = parts.length === 1 ? parts[0]! : concatBytes(...parts);
+  return accelerator()?.sha256(message) ?? nobleSha256(message);
 }
 
 /** HMAC-SHA-256: 32 bytes. */

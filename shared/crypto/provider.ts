@@ -5,10 +5,9 @@
  * Does not wipe secrets from memory: JavaScript can't.
  */
 import { hkdf } from '@noble/hashes/hkdf.js';
-import { sha512 } from '@noble/hashes/sha2.js';
+import { sha256, sha512 } from '@noble/hashes/sha2.js';
 import nacl from 'tweetnacl';
-import { sha256 } from './digest.ts';
-import { signMessage, verifySignature, type IdentityKeys } from './signature.ts';
+import { portableSign, portableVerify, type IdentityKeys } from './signature.ts';
 
 export interface CryptoProvider {
   readonly name: string;
@@ -82,8 +81,8 @@ export const portableCrypto: CryptoProvider = {
     const shared = nacl.scalarMult(secretKey, publicKey);
     return shared.some((byte) => byte !== 0) ? shared : undefined;
   },
-  sign: (message, keys) => signMessage(message, keys),
-  verify: (message, signature, publicKey) => verifySignature(message, signature, publicKey),
+  sign: (message, keys) => portableSign(message, keys),
+  verify: (message, signature, publicKey) => portableVerify(message, signature, publicKey),
 };
 
 /** A NaCl box under the key of an X25519 shared point: the same bytes as `nacl.box` of the two keys. */

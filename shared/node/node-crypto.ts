@@ -3,16 +3,11 @@
  * XSalsa20, so the key stream is our own word-wise one (`crypto/xsalsa20.ts`). The same bytes as `portableCrypto`.
  */
 import { createHash, createPrivateKey, createPublicKey, diffieHellman, hkdfSync, sign, verify, type KeyObject } from 'node:crypto';
+import type { Accelerator } from '../crypto/accelerator.ts';
 import type { CryptoProvider } from '../crypto/provider.ts';
 import type { IdentityKeys } from '../crypto/signature.ts';
 import { isSmallOrderPoint } from '../crypto/small-order.ts';
 import { xsalsa20Words } from '../crypto/xsalsa20.ts';
-
-/** DER of a raw X25519 key (RFC 8410): everything before its 32 bytes. */
-const der = {
-  x25519Private: Buffer.from('302e020100300506032b656e04220420', 'hex'),
-  x25519Public: Buffer.from('302a300506032b656e032100', 'hex'),
-};
 
 /** Importing a private key costs as much as using it, and most keys are used with many others. The cache dies with the array it belongs to. */
 function cached(cache: WeakMap<Uint8Array, KeyObject>, raw: Uint8Array, make: (raw: Uint8Array) => KeyObject): KeyObject {
@@ -26,15 +21,23 @@ function cached(cache: WeakMap<Uint8Array, KeyObject>, raw: Uint8Array, make: (r
 }
 const secrets = new WeakMap<Uint8Array, KeyObject>();
 const publics = new WeakMap<Uint8Array, KeyObject>();
+const signers = new WeakMap<Uint8Array, KeyObject>();
 const base64url = (raw: Uint8Array) => Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength).toString('base64url');
-/** As a JWK (RFC 8037): OpenSSL takes six times as long to find its way through DER. */
+/** As a JWK (RFC 8037): OpenSSL takes six to ten times as long to find its way through DER. */
 const publicKey = (crv: 'X25519' | 'Ed25519', raw: Uint8Array) => createPublicKey({ key: { kty: 'OKP', crv, x: base64url(raw) }, format: 'jwk' });
-const x25519Private = (raw: Uint8Array) => cached(secrets, raw, (bytes) => createPrivateKey({ key: Buffer.concat([der.x25519Private, bytes]), format: 'der', type: 'pkcs8' }));
-const x25519Public = (raw: Uint8Array) => cached(publics, raw, (bytes) => publicKey('X25519', bytes));
 /** A JWK must name its public half too; OpenSSL derives its own from `d` all the same. */
-const ed25519Private = ({ secretKey, publicKey: own }: IdentityKeys) => createPrivateKey({ key: { kty: 'OKP', crv: 'Ed25519', d: base64url(secretKey.subarray(0, 32)), x: base64url(own) }, format: 'jwk' });
+const privateKey = (crv: 'X25519' | 'Ed25519', raw: Uint8Array) => createPrivateKey({ key: { kty: 'OKP', crv, d: base64url(raw), x: '' }, format: 'jwk' });
+const x25519Private = (raw: Uint8Array) => cached(secrets, raw, (bytes) => privateKey('X25519', bytes));
+const x25519Public = (raw: Uint8Array) => cached(publics, raw, (bytes) => publicKey('X25519', bytes));
+const ed25519Private = ({ secretKey }: IdentityKeys) => {
+  let key = signers.get(secretKey);
+  if (key === undefined) signers.set(secretKey, (key = privateKey('Ed25519', secretKey.subarray(0, 32))));
+  return key;
+};
+/** The public half of a private key, as OpenSSL derived it. */
+const rawPublicKey = (secret: KeyObject) => Uint8Array.from(Buffer.from(secret.export({ format: 'jwk' }).x!, 'base64url'));
 
-export const nodeCrypto: CryptoProvider = {
+export const nodeCrypto: CryptoProvider & Accelerator = {
   name: 'node:crypto',
   sha256: (message) => Uint8Array.from(createHash('sha256').update(message).digest()),
   hkdfSha512: (inputKey, salt, info) => new Uint8Array(hkdfSync('sha512', inputKey, salt, info, 32)),
@@ -44,9 +47,9 @@ export const nodeCrypto: CryptoProvider = {
     return stream;
   },
   x25519PublicKey(secretKey) {
-    const jwk = createPublicKey(x25519Private(secretKey)).export({ format: 'der', type: 'spki' });
-    return Uint8Array.from(jwk.subarray(der.x25519Public.length));
+    return rawPublicKey(x25519Private(secretKey));
   },
+  ed25519PublicKey: (seed) => rawPublicKey(privateKey('Ed25519', seed)),
   x25519(secretKey, otherKey) {
     let shared: Buffer;
     try {

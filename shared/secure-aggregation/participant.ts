@@ -16,7 +16,6 @@ import { pairwiseMaskKey, selfMaskKey, selfSeedCommitment, type KeyContext } fro
 import { applyMasks, pairwiseSign, type SignedMask } from './masking.ts';
 import {
   decodeDelivery,
-  decodeRoster,
   decodeSignatures,
   decodeSurvivors,
   encodeAdvert,
@@ -31,7 +30,7 @@ import {
 } from './messages.ts';
 import { toRing } from './modulus.ts';
 import { checkPolicy, type ParticipantPolicy, type RoundContext } from './parameters.ts';
-import { rosterOf, type Roster } from './roster.ts';
+import { indexIn, readRoster, type Roster } from './roster.ts';
 import { splitSecret } from './shamir.ts';
 import { holdersOf, neighborsOf } from './share-graph.ts';
 import { survivorsDigestOf } from './transcript.ts';
@@ -64,11 +63,12 @@ export interface SharedState {
   readonly context: RoundContext;
   readonly roster: Roster;
   readonly own: number;
-  readonly channelSecret: Uint8Array;
   readonly maskSecret: Uint8Array;
   readonly selfSeed: Uint8Array;
   /** What the client keeps of its own secrets: in the complete graph. */
   readonly ownShares: readonly HeldShares[];
+  /** Shared X25519 points of the channels, by neighbor: they seal this client's boxes and open the others'. */
+  readonly channels: ReadonlyMap<number, Uint8Array>;
 }
 /** Own secrets are gone: only shares of others' are left. */
 export interface MaskedState {
@@ -134,10 +134,10 @@ export function advertiseKeys(context: RoundContext, policy: ParticipantPolicy, 
 export function shareKeys(state: ParticipantState, rosterMessage: Uint8Array, { identity, random, crypto }: ParticipantTools): ParticipantStep<SharedState> {
   expectPhase(state, 'advertised');
   const { context, policy, advert, channelSecret, maskSecret, selfSeed } = state;
-  const adverts = decodeRoster(rosterMessage, context);
-  const roster = rosterOf(context, adverts, crypto);
-  const own = adverts.findIndex((other) => equalBytes(other.identity, identity.publicKey));
-  if (own < 0 || !equalBytes(adverts[own]!.bytes, advert)) throw refuse('roster', 'this client\'s advert is missing or altered');
+  const roster = readRoster(rosterMessage, context, crypto);
+  const { adverts } = roster;
+  const own = indexIn(roster, identity.publicKey);
+  if (own === undefined || !equalBytes(adverts[own]!.bytes, advert)) throw refuse('roster', 'this client\'s advert is missing or altered');
   if (policy.enrolled !== undefined) {
     const enrolled = new Set(policy.enrolled.map(toHex));
     if (!adverts.every((other) => enrolled.has(toHex(other.identity)))) throw refuse('roster', 'it names a client that is not enrolled');
@@ -151,6 +151,7 @@ export function shareKeys(state: ParticipantState, rosterMessage: Uint8Array, { 
   const secretShares = splitSecret(concatBytes(selfSeed, maskSecret), roster.graph.shape.threshold, holders.length, random);
   const ownShares: HeldShares[] = [];
   const sealed: SealedShare[] = [];
+  const channels = new Map<number, Uint8Array>();
   holders.forEach((holder, i) => {
     const share = secretShares[i]!;
     if (holder === own) ownShares.push({ owner: own, selfSeed: share.slice(0, 32), maskSecret: share.slice(32) });
@@ -158,11 +159,12 @@ export function shareKeys(state: ParticipantState, rosterMessage: Uint8Array, { 
       const { identity: recipient, channelKey } = adverts[holder]!;
       const nonce = random.bytes(24);
       const point = agree(crypto, channelSecret, channelKey);
+      channels.set(holder, point);
       sealed.push({ peer: holder, nonce, box: sealWithSharedPoint(concatBytes(boxContext(roster.keyContext, identity.publicKey, recipient), share), nonce, point) });
     }
   });
   return {
-    state: { phase: 'shared', context, roster, own, channelSecret, maskSecret, selfSeed, ownShares },
+    state: { phase: 'shared', context, roster, own, maskSecret, selfSeed, ownShares, channels },
     message: encodeShares(context, roster.keyContext.rosterRoot, sealed, identity, crypto),
   };
 }
@@ -180,10 +182,10 @@ function boxContext({ manifestHash, rosterRoot }: KeyContext, sender: Uint8Array
 }
 
 /** The shares in a box, or `undefined` when it does not open or was made for another round, roster, sender or recipient. */
-function openShares(sealed: SealedShare, state: SharedState, crypto: CryptoProvider): HeldShares | undefined {
+function openShares(sealed: SealedShare, state: SharedState): HeldShares | undefined {
   const { adverts, keyContext } = state.roster;
-  const { identity: sender, channelKey } = adverts[sealed.peer]!;
-  const plain = openWithSharedPoint(sealed.box, sealed.nonce, agree(crypto, state.channelSecret, channelKey));
+  const { identity: sender } = adverts[sealed.peer]!;
+  const plain = openWithSharedPoint(sealed.box, sealed.nonce, state.channels.get(sealed.peer)!);
   const expected = boxContext(keyContext, sender, adverts[state.own]!.identity);
   if (plain === undefined || !equalBytes(plain.subarray(0, expected.length), expected)) return undefined;
   return { owner: sealed.peer, selfSeed: plain.slice(expected.length, expected.length + 32), maskSecret: plain.slice(expected.length + 32) };
@@ -204,7 +206,7 @@ export function maskInput(state: ParticipantState, delivery: Uint8Array, input: 
   if (sharers.length < context.parameters.minSurvivors) throw tooFew('clients that shared keys', context.parameters.minSurvivors, sharers.length);
   const neighbors = neighborsOf(graph, own).filter((neighbor) => isSharer.has(neighbor));
   if (shares.length !== neighbors.length || shares.some(({ peer }, i) => peer !== neighbors[i])) throw refuse('shares', 'they are not those of this client\'s neighbors');
-  const opened = shares.map((share) => openShares(share, state, crypto)).filter((share) => share !== undefined);
+  const opened = shares.map((share) => openShares(share, state)).filter((share) => share !== undefined);
   const held = [...state.ownShares, ...opened];
   const { threshold } = graph.shape;
   if (held.length < threshold) throw tooFew('shares that open', threshold, held.length);

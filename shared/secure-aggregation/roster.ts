@@ -2,9 +2,9 @@
 import type { CryptoProvider } from '../crypto/provider.ts';
 import { isLowOrderKey, keyPrefix } from '../crypto/small-order.ts';
 import { FederationError } from '../errors.ts';
-import { equalBytes } from '../types/bytes.ts';
+import { equalBytes, toHex } from '../types/bytes.ts';
 import { isBefore, type KeyContext } from './key-derivation.ts';
-import type { Advert } from './messages.ts';
+import { decodeRoster, type Advert } from './messages.ts';
 import { checkCohort, type RoundContext } from './parameters.ts';
 import { shareGraph, type ShareGraph } from './share-graph.ts';
 import { rosterRootOf } from './transcript.ts';
@@ -38,14 +38,44 @@ export function rosterOf(context: RoundContext, adverts: readonly Advert[], cryp
   return { adverts, keyContext: { manifestHash: context.manifestHash, rosterRoot }, graph };
 }
 
+/** The roster in a coordinator's message, checked but for its signatures. */
+export function readRoster(message: Uint8Array, context: RoundContext, crypto: CryptoProvider): Roster {
+  const known = sharedRosters.get(crypto);
+  if (known === undefined) return rosterOf(context, decodeRoster(message, context), crypto);
+  const name = toHex(context.manifestHash) + toHex(crypto.sha256(message));
+  const roster = known.get(name) ?? rosterOf(context, decodeRoster(message, context), crypto);
+  known.set(name, roster);
+  for (const oldest of known.keys()) {
+    if (known.size <= keptRosters) break;
+    known.delete(oldest);
+  }
+  return roster;
+}
+
+/** By what they are the contents of: the manifest's hash, which covers every parameter, and that of the message. */
+const sharedRosters = new WeakMap<CryptoProvider, Map<string, Roster>>();
+/** A roster of 10,000 clients has 2.4 MB, and all of them read the same one. */
+const keptRosters = 2;
+
+/** From now on all who read rosters with this very provider share them: for many clients in one process. */
+export function shareRosters(crypto: CryptoProvider): void {
+  sharedRosters.set(crypto, new Map());
+}
+
 /** Index of an identity, by bisection; throws `not-in-cohort`. */
-export function indexOf({ adverts }: Roster, identity: Uint8Array): number {
+export function indexOf(roster: Roster, identity: Uint8Array): number {
+  const index = indexIn(roster, identity);
+  if (index === undefined) throw new FederationError('not-in-cohort', 'The sender is not in the roster of this round.', { field: 'identity', next: 'Wait for the next round.' });
+  return index;
+}
+
+/** Index of an identity, or `undefined`. */
+export function indexIn({ adverts }: Roster, identity: Uint8Array): number | undefined {
   let [from, to] = [0, adverts.length];
   while (from < to) {
     const middle = (from + to) >> 1;
     if (isBefore(adverts[middle]!.identity, identity)) from = middle + 1;
     else to = middle;
   }
-  if (from < adverts.length && equalBytes(adverts[from]!.identity, identity)) return from;
-  throw new FederationError('not-in-cohort', 'The sender is not in the roster of this round.', { field: 'identity', next: 'Wait for the next round.' });
+  return from < adverts.length && equalBytes(adverts[from]!.identity, identity) ? from : undefined;
 }

@@ -15,6 +15,8 @@ export interface MessageInFlight {
   readonly event: string;
   /** Payload bytes: of the binary parts and of the rest as JSON. */
   readonly bytes: number;
+  /** What a client begins to send with `upload-begin`. */
+  readonly begins?: { readonly round: number; readonly stage: string };
 }
 
 /** What happens to one message on the way. */
@@ -26,6 +28,8 @@ export interface Fate {
   readonly isDuplicated?: boolean;
   /** The connection breaks instead. */
   readonly breaksConnection?: boolean;
+  /** With `breaksConnection`: the coordinator cannot be reached for so long. */
+  readonly awayMs?: number;
 }
 
 export type Network = (message: MessageInFlight) => Fate;
@@ -45,11 +49,12 @@ let nextConnection = 1;
 
 /** A connector to a coordinator in this process; `endpoint` gives `undefined` while it cannot be reached. */
 export function memoryConnector(options: { readonly endpoint: () => CoordinatorEndpoint | undefined; readonly clock: Clock; readonly network: Network; readonly traffic?: Traffic }): Connector {
+  const reach = { awayUntil: -Infinity };
   return {
     connect: () => {
-      const endpoint = options.endpoint();
+      const endpoint = options.clock.now() < reach.awayUntil ? undefined : options.endpoint();
       if (endpoint === undefined) return Promise.reject(new FederationError('unreachable', 'The coordinator does not answer.', { next: 'Check that it runs.' }));
-      return Promise.resolve(new MemoryLink(endpoint, options).clientSide);
+      return Promise.resolve(new MemoryLink(endpoint, { ...options, reach }).clientSide);
     },
   };
 }
@@ -61,15 +66,17 @@ class MemoryLink {
   readonly #clock: Clock;
   readonly #network: Network;
   readonly #traffic: Traffic;
+  readonly #reach: { awayUntil: number };
   readonly #pending = new Set<(error: FederationError) => void>();
   #onEvent: ((event: string, payload: unknown) => Promise<Ack>) | undefined;
   #onDisconnect: ((reason: string) => void) | undefined;
   #isOpen = true;
 
-  constructor(endpoint: CoordinatorEndpoint, { clock, network, traffic }: { readonly clock: Clock; readonly network: Network; readonly traffic?: Traffic }) {
+  constructor(endpoint: CoordinatorEndpoint, { clock, network, traffic, reach }: { readonly clock: Clock; readonly network: Network; readonly traffic?: Traffic; readonly reach: { awayUntil: number } }) {
     this.#endpoint = endpoint;
     this.#clock = clock;
     this.#network = network;
+    this.#reach = reach;
     this.#traffic = traffic ?? { bytesUp: 0, bytesDown: 0 };
     this.clientSide = {
       request: (event: ClientEvent, payload: object) => this.#exchange('to-coordinator', event, payload, (copy) => endpoint.receive(this.#serverSide, event, copy)),
@@ -108,8 +115,8 @@ class MemoryLink {
       const deadline = this.#clock.schedule(ackDeadlineMs, () => fail(new FederationError('deadline-exceeded', `No answer to ${event} in time.`, { field: event })));
       const back = direction === 'to-coordinator' ? 'to-client' : 'to-coordinator';
       const sent = copyPayload(payload); // now: what the sender does with its object later does not travel
-      this.#carry({ direction, kind: 'event', event, bytes: payloadBytes(payload) }, () => {
-        void deliver(copyPayload(sent)).then((ack) => {
+      this.#carry({ direction, kind: 'event', event, bytes: payloadBytes(payload), ...(event === 'upload-begin' ? { begins: payload as NonNullable<MessageInFlight['begins']> } : {}) }, (isAgain) => {
+        void deliver(isAgain ? copyPayload(sent) : sent).then((ack) => {
           const answered = copyPayload(ack);
           this.#carry({ direction: back, kind: 'ack', event, bytes: payloadBytes(ack) }, () => {
             const parsed = AckSchema.safeParse(answered);
@@ -136,25 +143,28 @@ class MemoryLink {
       const fail = (error: FederationError) => settle(() => reject(error));
       this.#pending.add(fail);
       const deadline = this.#clock.schedule(ackDeadlineMs, () => fail(new FederationError('deadline-exceeded', `No answer to GET ${path} in time.`, { field: path })));
-      const sent = body.slice();
+      const sent = copyBytes(body);
       this.#carry({ direction: 'to-client', kind: 'frame', event: path, bytes: sent.length }, () => settle(() => resolve(sent)));
     });
   }
 
-  #carry(message: MessageInFlight, arrive: () => void): void {
+  #carry(message: MessageInFlight, arrive: (isAgain: boolean) => void): void {
     const fate = this.#network(message);
     if (message.direction === 'to-coordinator') this.#traffic.bytesUp += message.bytes;
     else this.#traffic.bytesDown += message.bytes;
     if (fate.breaksConnection) {
-      this.#clock.schedule(fate.delayMs, () => this.#break('the connection was lost', true));
+      this.#clock.schedule(fate.delayMs, () => {
+        if (fate.awayMs !== undefined) this.#reach.awayUntil = this.#clock.now() + fate.awayMs;
+        this.#break('the connection was lost', true);
+      });
       return;
     }
     if (fate.isLost) return;
-    const deliver = () => {
-      if (this.#isOpen) arrive();
+    const deliver = (isAgain: boolean) => {
+      if (this.#isOpen) arrive(isAgain);
     };
-    this.#clock.schedule(fate.delayMs, deliver);
-    if (fate.isDuplicated && message.kind === 'event') this.#clock.schedule(fate.delayMs, deliver);
+    this.#clock.schedule(fate.delayMs, () => deliver(false));
+    if (fate.isDuplicated && message.kind === 'event') this.#clock.schedule(fate.delayMs, () => deliver(true));
   }
 
   #break(reason: string, tellClient: boolean): void {
@@ -173,11 +183,24 @@ function disconnected(): FederationError {
 
 /** What arrives: as over Socket.IO, JSON and bytes. A view is copied without the buffer behind it. */
 function copyPayload(value: unknown): unknown {
-  if (value instanceof Uint8Array) return Uint8Array.from(value);
+  if (value instanceof Uint8Array) return copyBytes(value);
   if (Array.isArray(value)) return value.map((item) => (item === undefined ? null : copyPayload(item)));
   if (typeof value === 'number') return Number.isFinite(value) ? value : null;
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== undefined).map(([key, member]) => [key, copyPayload(member)]));
+}
+
+const leastRemembered = 1024;
+const copies = new WeakMap<Uint8Array, WeakRef<Uint8Array>>();
+
+/** What goes to a thousand clients is copied once, as long as the sender's array and the copy have the same bytes: receivers must not write to what they get. */
+function copyBytes(bytes: Uint8Array): Uint8Array {
+  if (bytes.length < leastRemembered) return Uint8Array.from(bytes);
+  const known = copies.get(bytes)?.deref();
+  if (known !== undefined && Buffer.compare(known, bytes) === 0) return known;
+  const copy = Uint8Array.from(bytes);
+  copies.set(bytes, new WeakRef(copy));
+  return copy;
 }
 
 function payloadBytes(payload: object): number {

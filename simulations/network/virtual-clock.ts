@@ -8,8 +8,8 @@ import type { Instant } from '../../shared/types/ids.ts';
 interface Entry {
   readonly at: number;
   readonly order: number;
-  readonly callback: () => void;
-  cancelled: boolean;
+  /** `undefined` once it is cancelled: what it would have used is free at once, not when its time would have come. */
+  callback: (() => void) | undefined;
 }
 
 export class VirtualClock implements Clock {
@@ -31,12 +31,12 @@ export class VirtualClock implements Clock {
 
   schedule(delayMs: number, callback: () => void): Timer {
     // Whole milliseconds, as a real clock and the ledger have them.
-    const entry: Entry = { at: this.#now + Math.ceil(Math.max(0, delayMs)), order: this.#order++, callback, cancelled: false };
+    const entry: Entry = { at: this.#now + Math.ceil(Math.max(0, delayMs)), order: this.#order++, callback };
     this.#push(entry);
     this.#wake?.();
     return {
       cancel: () => {
-        entry.cancelled = true;
+        entry.callback = undefined;
       },
     };
   }
@@ -68,9 +68,9 @@ export class VirtualClock implements Clock {
         this.#wake = undefined;
         continue;
       }
-      const entry = this.#pop();
-      if (entry === undefined) throw new Error('the simulation is stuck: nothing is scheduled and nothing is running');
-      if (entry.cancelled) continue;
+      let entry = this.#pop();
+      while (entry !== undefined && entry.callback === undefined) entry = this.#pop();
+      if (entry?.callback === undefined) throw new Error('the simulation is stuck: nothing is scheduled and nothing is running');
       this.#now = entry.at;
       entry.callback();
     }

@@ -1,0 +1,69 @@
+/** What the platform's primitives give in the place of the portable ones: the same bytes, and the same refusals. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { accelerate } from '../../../shared/crypto/accelerator.ts';
+import { sha256 } from '../../../shared/crypto/digest.ts';
+import { boxKeysFromSecret, openBox, sealBox } from '../../../shared/crypto/sealed-box.ts';
+import { identityFromSeed, signMessage, verifySignature } from '../../../shared/crypto/signature.ts';
+import { nodeCrypto } from '../../../shared/node/node-crypto.ts';
+import { fromHex } from '../../../shared/types/bytes.ts';
+import { InsecureSeededRandom } from '../../../simulations/insecure-seeded-random.ts';
+
+afterEach(() => accelerate(undefined));
+
+/** The same calls without and with node:crypto. */
+function both<T>(run: (random: InsecureSeededRandom) => T): [T, T] {
+  accelerate(undefined);
+  const portable = run(new InsecureSeededRandom(8));
+  accelerate(nodeCrypto);
+  return [portable, run(new InsecureSeededRandom(8))];
+}
+
+const thrown = (run: () => unknown) => {
+  try {
+    return run();
+  } catch (error) {
+    return error instanceof RangeError ? 'RangeError' : 'another error';
+  }
+};
+
+describe('accelerated primitives', () => {
+  it('hash, sign and derive keys to the same bytes', () => {
+    const [portable, native] = both((random) => {
+      const identity = identityFromSeed(random.bytes(32));
+      const message = random.bytes(1000);
+      return { identity, hash: sha256(message, message), signature: signMessage(message, identity), box: boxKeysFromSecret(random.bytes(32)) };
+    });
+    expect(native).toEqual(portable);
+  });
+
+  it('seal the same boxes, and open what the other sealed', () => {
+    const [portable, native] = both((random) => {
+      const [one, other] = [boxKeysFromSecret(random.bytes(32)), boxKeysFromSecret(random.bytes(32))];
+      const [message, nonce] = [random.bytes(500), random.bytes(24)];
+      const box = sealBox(message, nonce, other.publicKey, one.secretKey);
+      const damaged = Uint8Array.from(box, (byte, i) => (i === 30 ? byte ^ 1 : byte));
+      return { box, opened: openBox(box, nonce, one.publicKey, other.secretKey), message, damaged: openBox(damaged, nonce, one.publicKey, other.secretKey), short: openBox(box, nonce, one.publicKey.subarray(1), other.secretKey) };
+    });
+    expect(native).toEqual(portable);
+    expect(native.opened).toEqual(native.message);
+    expect([native.damaged, native.short]).toEqual([undefined, undefined]);
+  });
+
+  it('refuse keys of low order and signatures that do not fit', () => {
+    const lowOrder = [new Uint8Array(32), Uint8Array.of(1, ...new Uint8Array(31)), fromHex('e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800')!];
+    const [portable, native] = both((random) => {
+      const identity = identityFromSeed(random.bytes(32));
+      const message = random.bytes(50);
+      const signature = signMessage(message, identity);
+      const malleated = signature.slice();
+      malleated[63]! |= 0x20;
+      return {
+        seals: lowOrder.map((key) => thrown(() => sealBox(message, new Uint8Array(24), key, random.bytes(32)))),
+        opens: lowOrder.map((key) => openBox(message, new Uint8Array(24), key, random.bytes(32))),
+        verdicts: [verifySignature(message, signature, identity.publicKey), verifySignature(random.bytes(50), signature, identity.publicKey), verifySignature(message, malleated, identity.publicKey), verifySignature(message, signature, new Uint8Array(32)), verifySignature(message, signature.subarray(1), identity.publicKey)],
+      };
+    });
+    expect(native).toEqual(portable);
+    expect(native).toEqual({ seals: ['RangeError', 'RangeError', 'RangeError'], opens: [undefined, undefined, undefined], verdicts: [true, false, false, false, false] });
+  });
+});
