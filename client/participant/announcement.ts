@@ -6,6 +6,7 @@ import { decodeIndices } from '../../shared/protocol/indices.ts';
 import { maxEnvelopeBytes } from '../../shared/protocol/limits.ts';
 import { frameBytes, type FrameDtype } from '../../shared/protocol/matrix-frame.ts';
 import { FinishedDocumentSchema, RoundDocumentSchema, stagesOf, type FinishedDocument, type RoundDocument, type SecureRound, type TaskDocument } from '../../shared/protocol/messages.ts';
+import { partialFrameBytes } from '../../shared/protocol/partial-frame.ts';
 import { openDocument, type SignedDocument } from '../../shared/protocol/signed-document.ts';
 import { clientMessageBytes } from '../../shared/secure-aggregation/messages.ts';
 import type { Digest } from '../../shared/types/ids.ts';
@@ -73,10 +74,11 @@ export function contributionDtype({ release, encoding }: RoundDocument): FrameDt
   return isOnGrid(release) ? 'int32' : encoding;
 }
 
-/** Length of the frame in which a contribution leaves; in secure aggregation that of the masked input. */
+/** Most bytes of the frame in which a contribution leaves; in secure aggregation those of the masked input. */
 function contributionBytes(document: RoundDocument): number {
   const { rows, columns } = document.release;
-  return document.secureAggregation === undefined ? frameBytes(contributionDtype(document), [rows, columns]) : clientMessageBytes.maskedInput(rows * columns);
+  if (document.secureAggregation !== undefined) return clientMessageBytes.maskedInput(rows * columns);
+  return document.sharing === null ? frameBytes(contributionDtype(document), [rows, columns]) : partialFrameBytes(document.encoding, rows, rows, columns);
 }
 
 /** The task's numbers, one for "fewest contributions", and no more shares of noise than there are honest clients who add one. */

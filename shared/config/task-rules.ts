@@ -12,7 +12,7 @@ type Task = z.infer<typeof TaskConfigSchema>;
  * (`maxEnvelopeBytes` in protocol/limits.ts, which imports this layer and not the other way round).
  */
 export const MAX_CONTRIBUTION_BYTES = 64 * 1024 * 1024 - 4096;
-const bytesPerValue = { float32: 4, float16: 2, uint8: 1 } as const;
+const bytesPerValue = { float32: 4, float16: 2, uint8: 1, bits1: 1, bits2: 1, bits3: 1, bits4: 1, bits5: 1, bits6: 1, bits7: 1, bits8: 1 } as const;
 
 /** Fewest clients in a secure sum. */
 const LEAST_SECURE_QUORUM = 3;
@@ -31,6 +31,12 @@ function knownSize(source: DataSource): number | undefined {
   // MNIST and Fashion-MNIST have the same sizes.
   if (source.source === 'mnist' || source.source === 'fashion-mnist') return Math.max(0, (source.split === 'train' ? 60_000 : 10_000) - source.offset);
   return undefined;
+}
+
+/** Why predictions leave as noised or masked integers; `undefined` when they leave as they are. */
+function integersBecause(privacy: Task['privacy']): string | undefined {
+  if (privacy.trustMode === 'secure-aggregation') return 'privacy.trustMode is secure-aggregation';
+  return isOnGrid(privacy) ? `privacy.mechanism is ${privacy.mechanism}` : undefined;
 }
 
 export const taskRules: readonly ConfigRule<Task>[] = [
@@ -258,6 +264,31 @@ export const taskRules: readonly ConfigRule<Task>[] = [
     check({ distillation, aggregation }) {
       if (distillation?.loss !== 'logitMae' || aggregation === undefined || aggregation.aggregator === 'meanLogits') return undefined;
       return { path: 'distillation.loss', expected: `kl, because aggregation.aggregator is ${aggregation.aggregator}`, got: 'logitMae', hint: 'logitMae compares logits: use it with the aggregator meanLogits' };
+    },
+  },
+  {
+    reads: ['privacy.mechanism', 'privacy.trustMode', 'aggregation.encoding'],
+    check({ privacy, aggregation }) {
+      if (privacy === undefined || aggregation === undefined || !aggregation.encoding.startsWith('bits')) return undefined;
+      const why = integersBecause(privacy);
+      if (why === undefined) return undefined;
+      return { path: 'aggregation.encoding', expected: `an encoding that leaves integers as they are, because ${why}`, got: aggregation.encoding, hint: 'what carries noise or masks is never quantized again: leave encoding out' };
+    },
+  },
+  {
+    reads: ['aggregation.aggregator', 'aggregation.encoding'],
+    check({ aggregation }) {
+      if (aggregation?.aggregator !== 'meanLogits' || !aggregation.encoding.startsWith('bits')) return undefined;
+      return { path: 'aggregation.encoding', expected: 'float32, float16 or uint8, because aggregation.aggregator is meanLogits', got: aggregation.encoding, hint: 'levels of few bits stand for probabilities; use another aggregator' };
+    },
+  },
+  {
+    reads: ['privacy.mechanism', 'privacy.trustMode', 'distillation.sharing'],
+    check({ privacy, distillation }) {
+      if (privacy === undefined || distillation?.sharing === undefined) return undefined;
+      const why = integersBecause(privacy);
+      if (why === undefined) return undefined;
+      return { path: 'distillation.sharing', expected: `nothing, because ${why}`, got: 'settings', hint: 'which rows are missing would tell of private records, and no noise covers it; shards may abstain instead (privacy.sampleAndAggregate.minConfidence)' };
     },
   },
   {

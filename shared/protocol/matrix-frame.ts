@@ -1,16 +1,24 @@
 /** Binary matrix frames (docs/protocol.md section 9). Sizes are checked before anything is allocated. */
+import { dequantizeLevels, quantizeRows, topLevel } from '../distillation/soft-label-quantization.ts';
 import { FederationError } from '../errors.ts';
 import type { Examples, IntegerMatrix, Matrix, OutputKind } from '../types/matrix.ts';
 import { maxFrameBytes } from './limits.ts';
+import { packBits, packedBytes, unpackBits } from './packed-bits.ts';
 
-/** How predictions without noise may be encoded. */
-export type FloatEncoding = 'float32' | 'float16' | 'uint8';
+/** Probabilities in few bits each, whose rows sum to 1 exactly; with one bit the likeliest class alone (section 9.1). */
+export const bitsEncodings = ['bits1', 'bits2', 'bits3', 'bits4', 'bits5', 'bits6', 'bits7', 'bits8'] as const;
+export type BitsEncoding = (typeof bitsEncodings)[number];
+/** How predictions without noise, and soft labels, may be encoded. */
+export const floatEncodings = ['float32', 'float16', 'uint8', ...bitsEncodings] as const;
+export type FloatEncoding = (typeof floatEncodings)[number];
 export type FrameDtype = FloatEncoding | 'int32';
 export type FrameContent = 'features' | OutputKind | 'grid';
 
-const dtypeCodes: Record<FrameDtype, number> = { float32: 1, float16: 2, uint8: 3, int32: 4 };
+const dtypeCodes: Record<FrameDtype, number> = { float32: 1, float16: 2, uint8: 3, int32: 4, bits1: 5, bits2: 6, bits3: 7, bits4: 8, bits5: 9, bits6: 10, bits7: 11, bits8: 12 };
 const contentCodes: Record<FrameContent, number> = { features: 1, logits: 2, probabilities: 3, grid: 4 };
-const bytesPerValue: Record<FrameDtype, number> = { float32: 4, float16: 2, uint8: 1, int32: 4 };
+const bytesPerValue: Record<Exclude<FrameDtype, BitsEncoding>, number> = { float32: 4, float16: 2, uint8: 1, int32: 4 };
+/** Most classes that packed levels may have: those of a task. */
+const maxPackedColumns = 1000;
 const dtypeOf = new Map(Object.entries(dtypeCodes).map(([name, code]) => [code, name as FrameDtype]));
 const contentOf = new Map(Object.entries(contentCodes).map(([name, code]) => [code, name as FrameContent]));
 const magic = 0x4d504446; // "FDPM", little-endian
@@ -42,7 +50,60 @@ export function crc32(bytes: Uint8Array): number {
 /** Length in bytes of a frame of this dtype and shape. */
 export function frameBytes(dtype: FrameDtype, shape: readonly number[]): number {
   const count = shape.reduce((product, side) => product * side, 1);
-  return fixedHeaderBytes + 4 * shape.length + count * bytesPerValue[dtype] + checksumBytes;
+  const bits = bitsOf(dtype);
+  const valueBytes = isBitsEncoding(dtype) ? (bits === 1 ? packedBytes(shape[0]!, indexWidth(shape[1]!)) : packedBytes(count, bits)) : count * bytesPerValue[dtype];
+  return fixedHeaderBytes + 4 * shape.length + valueBytes + checksumBytes;
+}
+
+export function isBitsEncoding(dtype: FrameDtype): dtype is BitsEncoding {
+  return bitsOf(dtype) > 0;
+}
+
+/** Bits of a level; 0 for every other dtype. */
+function bitsOf(dtype: FrameDtype): number {
+  return dtype.startsWith('bits') ? Number(dtype.slice(4)) : 0;
+}
+
+/** Bits that hold the number of a class. */
+function indexWidth(columns: number): number {
+  return Math.ceil(Math.log2(columns));
+}
+
+/** What packed levels need, else the frame is not one of them: a matrix of probabilities with 2 to 1000 columns. */
+function isPackable(content: FrameContent, shape: readonly number[]): boolean {
+  return content === 'probabilities' && shape.length === 2 && shape[1]! >= 2 && shape[1]! <= maxPackedColumns;
+}
+
+/** The values of a frame of packed levels. */
+function packLevels(levels: Uint8Array, columns: number, bits: number): Uint8Array {
+  if (bits > 1) return packBits(levels, bits);
+  const classes = Array.from({ length: levels.length / columns }, (_, row) => levels.indexOf(1, row * columns) - row * columns);
+  return packBits(classes, indexWidth(columns));
+}
+
+/** Throws `frame-malformed` for padding that is not 0, and `value-out-of-range` for a class that does not exist or a row that does not sum to 1. */
+function unpackLevels(bytes: Uint8Array, rows: number, columns: number, bits: number): Uint8Array {
+  const packed = bits > 1 ? unpackBits(bytes, rows * columns, bits) : unpackBits(bytes, rows, indexWidth(columns));
+  if (packed === undefined) throw malformed('padding', 'zero bits after the last value', 'others');
+  if (bits === 1) {
+    const levels = new Uint8Array(rows * columns);
+    packed.forEach((label, row) => {
+      if (label >= columns) throw outOfRange(`the class of row ${row}`, `below ${columns}`, `${label}`);
+      levels[row * columns + label] = 1;
+    });
+    return levels;
+  }
+  const top = topLevel(bits);
+  for (let row = 0; row < rows; row++) {
+    let sum = 0;
+    for (let c = 0; c < columns; c++) sum += packed[row * columns + c]!;
+    if (sum !== top) throw outOfRange(`the sum of the levels of row ${row}`, `${top}`, `${sum}`);
+  }
+  return Uint8Array.from(packed);
+}
+
+function outOfRange(what: string, expected: string, got: string): FederationError {
+  return new FederationError('value-out-of-range', `Matrix frame: ${what} expected ${expected}, got ${got}.`, { field: 'values', expected, got });
 }
 
 function malformed(field: string, expected: string, got: string): FederationError {
@@ -99,19 +160,18 @@ function assertFinite(values: Float32Array): void {
   }
 }
 
-/** Encodes a frame. Float values must be finite; `float16` also needs them within +-65504. */
+/** Encodes a frame. Float values must be finite; `float16` also needs them within +-65504, and `bits1` to `bits8` a matrix of probabilities, which they quantize. */
 export function encodeFrame(frame: { content: Exclude<FrameContent, 'grid'>; shape: readonly number[]; values: Float32Array; dtype?: FloatEncoding; /** What bytes 0 and 255 of `uint8` stand for; default: the least and the largest value. */ range?: readonly [number, number] } | { content: 'grid'; shape: readonly number[]; values: Int32Array; dtype: 'int32' }): Uint8Array {
   const dtype: FrameDtype = frame.dtype ?? 'float32';
   const count = frame.shape.reduce((product, side) => product * side, 1);
   if (frame.shape.length < 1 || frame.shape.length > 5 || !frame.shape.every(isSide) || count !== frame.values.length) {
     throw new RangeError(`"shape" expected 1 to 5 integer sides >= 1 whose product is ${frame.values.length}, got [${frame.shape.join(', ')}]`);
   }
-  const bytes = new Uint8Array(frameBytes(dtype, frame.shape));
-  const view = new DataView(bytes.buffer);
   let scale = 1;
   let offset = 0;
   if (frame.values instanceof Float32Array) {
     assertFinite(frame.values);
+    if (isBitsEncoding(dtype) && !isPackable(frame.content, frame.shape)) throw new RangeError(`"content" expected probabilities [rows x 2 to ${maxPackedColumns}] for ${dtype}, got ${frame.content} [${frame.shape.join(' x ')}]`);
     if (dtype === 'uint8') {
       const [low, high] = ('range' in frame ? frame.range : undefined) ?? rangeOf(frame.values);
       offset = low;
@@ -119,6 +179,8 @@ export function encodeFrame(frame: { content: Exclude<FrameContent, 'grid'>; sha
       if (!Number.isFinite(dequantize(255, scale, offset))) throw new RangeError(`"values" expected a range that float32 can hold for uint8, got ${low} to ${high}`);
     }
   }
+  const bytes = new Uint8Array(frameBytes(dtype, frame.shape));
+  const view = new DataView(bytes.buffer);
   view.setUint32(0, magic, true);
   view.setUint8(4, 1);
   view.setUint8(5, dtypeCodes[dtype]);
@@ -129,31 +191,36 @@ export function encodeFrame(frame: { content: Exclude<FrameContent, 'grid'>; sha
   frame.shape.forEach((side, i) => view.setUint32(fixedHeaderBytes + 4 * i, side, true));
   const start = fixedHeaderBytes + 4 * frame.shape.length;
   const values = frame.values;
-  for (let i = 0; i < count; i++) {
-    const value = values[i]!;
-    switch (dtype) {
-      case 'float32':
-        view.setFloat32(start + 4 * i, value, true);
-        break;
-      case 'float16': {
-        const bits = toFloat16Bits(value);
-        if ((bits & 0x7c00) === 0x7c00) throw new RangeError(`"values[${i}]" expected a value within +-65504 for float16, got ${value}`);
-        view.setUint16(start + 2 * i, bits, true);
-        break;
+  if (isBitsEncoding(dtype)) {
+    const [rows, columns] = [frame.shape[0]!, frame.shape[1]!];
+    bytes.set(packLevels(quantizeRows({ rows, columns, values: values as Float32Array }, bitsOf(dtype)), columns, bitsOf(dtype)), start);
+  } else {
+    for (let i = 0; i < count; i++) {
+      const value = values[i]!;
+      switch (dtype) {
+        case 'float32':
+          view.setFloat32(start + 4 * i, value, true);
+          break;
+        case 'float16': {
+          const bits = toFloat16Bits(value);
+          if ((bits & 0x7c00) === 0x7c00) throw new RangeError(`"values[${i}]" expected a value within +-65504 for float16, got ${value}`);
+          view.setUint16(start + 2 * i, bits, true);
+          break;
+        }
+        case 'uint8':
+          view.setUint8(start + i, scale === 0 ? 0 : Math.min(255, Math.max(0, Math.round((value - offset) / scale))));
+          break;
+        case 'int32':
+          view.setInt32(start + 4 * i, value, true);
+          break;
       }
-      case 'uint8':
-        view.setUint8(start + i, scale === 0 ? 0 : Math.min(255, Math.max(0, Math.round((value - offset) / scale))));
-        break;
-      case 'int32':
-        view.setInt32(start + 4 * i, value, true);
-        break;
     }
   }
   view.setUint32(bytes.length - checksumBytes, crc32(bytes.subarray(0, bytes.length - checksumBytes)), true);
   return bytes;
 }
 
-/** Decodes a frame of at most `maxBytes` bytes; throws `frame-malformed`, `frame-checksum`, `message-too-large` or `value-out-of-range`. */
+/** Decodes a frame of at most `maxBytes` bytes, which is also the most that packed values take in memory; throws `frame-malformed`, `frame-checksum`, `message-too-large` or `value-out-of-range`. */
 export function decodeFrame(bytes: Uint8Array, maxBytes = maxFrameBytes): Frame {
   if (bytes.length > maxBytes) {
     throw new FederationError('message-too-large', `Matrix frame of ${bytes.length} bytes is over the limit of ${maxBytes}.`, { field: 'frame', expected: `at most ${maxBytes} bytes`, got: `${bytes.length}` });
@@ -163,7 +230,7 @@ export function decodeFrame(bytes: Uint8Array, maxBytes = maxFrameBytes): Frame 
   if (view.getUint32(0, true) !== magic) throw malformed('magic', '"FDPM"', 'other bytes');
   if (view.getUint8(4) !== 1) throw malformed('version', '1', `${view.getUint8(4)}`);
   const dtype = dtypeOf.get(view.getUint8(5));
-  if (dtype === undefined) throw malformed('dtype', '1 to 4', `${view.getUint8(5)}`);
+  if (dtype === undefined) throw malformed('dtype', '1 to 12', `${view.getUint8(5)}`);
   const rank = view.getUint8(6);
   if (rank < 1 || rank > 5) throw malformed('rank', '1 to 5', `${rank}`);
   const content = contentOf.get(view.getUint8(7));
@@ -177,6 +244,7 @@ export function decodeFrame(bytes: Uint8Array, maxBytes = maxFrameBytes): Frame 
   const start = fixedHeaderBytes + 4 * rank;
   if (bytes.length < start + checksumBytes) throw malformed('length', 'a whole header', `${bytes.length} bytes`);
   const shape = Array.from({ length: rank }, (_, i) => view.getUint32(fixedHeaderBytes + 4 * i, true));
+  if (isBitsEncoding(dtype) && !isPackable(content, shape)) throw malformed('shape', `probabilities [rows x 2 to ${maxPackedColumns}] with ${dtype}`, `${content} [${shape.join(' x ')}]`);
   // The product of five uint32 sides is below 2^160: exact enough in a double to compare with a length.
   if (shape.some((side) => side === 0) || frameBytes(dtype, shape) !== bytes.length) {
     throw malformed('length', `the length of shape [${shape.join(', ')}]`, `${bytes.length} bytes`);
@@ -185,10 +253,18 @@ export function decodeFrame(bytes: Uint8Array, maxBytes = maxFrameBytes): Frame 
     throw new FederationError('frame-checksum', 'Matrix frame: the checksum does not match; the bytes were damaged on the way.', { field: 'checksum', next: 'Send the frame again.' });
   }
   const count = shape.reduce((product, side) => product * side, 1);
+  // A class in a few bits stands for a whole row: its sender pays a hundredth of what it takes here.
+  if (isBitsEncoding(dtype) && 4 * count > maxBytes) {
+    throw new FederationError('message-too-large', `Matrix frame of ${count} values is over the limit of ${maxBytes} bytes.`, { field: 'shape', expected: `at most ${Math.floor(maxBytes / 4)} values`, got: `${count}` });
+  }
   if (dtype === 'int32') {
     const integers = new Int32Array(count);
     for (let i = 0; i < count; i++) integers[i] = view.getInt32(start + 4 * i, true);
     return { dtype, content, shape, values: integers };
+  }
+  if (isBitsEncoding(dtype)) {
+    const levels = unpackLevels(bytes.subarray(start, bytes.length - checksumBytes), shape[0]!, shape[1]!, bitsOf(dtype));
+    return { dtype, content, shape, values: dequantizeLevels(levels, bitsOf(dtype)) };
   }
   const values = new Float32Array(count);
   for (let i = 0; i < count; i++) {
@@ -241,7 +317,7 @@ export function encodeGrid(matrix: IntegerMatrix): Uint8Array {
 
 /** The float matrix of a rank-2 frame of this kind and shape; throws `shape-mismatch` otherwise. */
 export function decodePredictions(bytes: Uint8Array, kind: OutputKind, rows: number, columns: number): Matrix {
-  const frame = decodeFrame(bytes);
+  const frame = decodeFrame(bytes, Math.max(bytes.length, frameBytes('float32', [rows, columns])));
   assertContribution(frame, kind, rows, columns);
   return { rows, columns, values: frame.values as Float32Array };
 }

@@ -3,9 +3,10 @@
  * ignore them, so that a newer peer can say more.
  */
 import { z } from 'zod';
-import { MAX_VOTING_RECORDS, PrivateTrainingSchema, ReleaseParametersSchema } from '../privacy/release.ts';
+import { isOnGrid, MAX_VOTING_RECORDS, PrivateTrainingSchema, ReleaseParametersSchema } from '../privacy/release.ts';
 import { fromBase64 } from '../types/bytes.ts';
 import type { ClientId, Digest, RoundId, TaskId } from '../types/ids.ts';
+import { floatEncodings, isBitsEncoding } from './matrix-frame.ts';
 import { maxChunkBytes, maxEnvelopeBytes, maxQueryRows, maxStageBytes } from './limits.ts';
 import { ProblemSchema } from './problems.ts';
 import { SignedDocumentSchema } from './signed-document.ts';
@@ -155,7 +156,9 @@ const RoundMembersSchema = z.object({
   query: IndicesSchema,
   labels: SoftLabelsRefSchema.nullable(),
   release: ReleaseParametersSchema,
-  encoding: z.enum(['float32', 'float16', 'uint8']),
+  encoding: z.enum(floatEncodings),
+  /** Which rows a client may leave out of predictions without noise; null: it shares all. */
+  sharing: z.object({ minConfidence: z.number().min(0).max(1), maxEntropy: z.number().min(0).max(1) }).nullable().default(null),
   cohort: z.object({ size: z.int().min(1), quorum: z.int().min(1) }),
   releases: z.int().min(1),
   /** Until the first stage closes, from the announcement. */
@@ -163,11 +166,16 @@ const RoundMembersSchema = z.object({
   /** There exactly when the trust mode is `secure-aggregation`. */
   secureAggregation: SecureRoundSchema.optional(),
 });
+/** Whether contributions are frames of predictions, without noise of their own and without masks. */
+function leavesAsItIs({ release, trustMode }: Pick<z.infer<typeof RoundMembersSchema>, 'release' | 'trustMode'>): boolean {
+  return !isOnGrid(release) && trustMode !== 'secure-aggregation';
+}
+
 /** Whether `stages` are those of the trust mode is for the reader to check: another list has a code of its own. */
-export const RoundDocumentSchema = RoundMembersSchema.refine(({ trustMode, secureAggregation }) => (trustMode === 'secure-aggregation') === (secureAggregation !== undefined), {
-  path: ['secureAggregation'],
-  message: 'expected exactly with the trust mode secure-aggregation',
-});
+export const RoundDocumentSchema = RoundMembersSchema
+  .refine(({ trustMode, secureAggregation }) => (trustMode === 'secure-aggregation') === (secureAggregation !== undefined), { path: ['secureAggregation'], message: 'expected exactly with the trust mode secure-aggregation' })
+  .refine((round) => round.sharing === null || leavesAsItIs(round), { path: ['sharing'], message: 'expected nothing where predictions carry noise or masks' })
+  .refine((round) => !isBitsEncoding(round.encoding) || (leavesAsItIs(round) && round.release.outputKind === 'probabilities'), { path: ['encoding'], message: 'expected few bits only for probabilities without noise or masks' });
 export type RoundDocument = z.infer<typeof RoundDocumentSchema>;
 
 export const finishReasons = ['rounds-done', 'converged', 'budget-exhausted', 'quorum-missed', 'failed'] as const;

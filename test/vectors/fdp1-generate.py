@@ -173,6 +173,7 @@ def fingerprint(key):
 
 
 CODES = {"float32": (1, "f"), "float16": (2, "e"), "uint8": (3, "B"), "int32": (4, "i")}
+BITS = {f"bits{b}": 4 + b for b in range(1, 9)}
 CONTENT = {"features": 1, "logits": 2, "probabilities": 3, "grid": 4}
 
 
@@ -181,6 +182,23 @@ def frame(dtype, content, shape, values, scale=1.0, offset=0.0):
     code, letter = CODES[dtype]
     body = struct.pack("<4sBBBBff", b"FDPM", 1, code, len(shape), CONTENT[content], scale, offset)
     body += struct.pack(f"<{len(shape)}I", *shape) + struct.pack(f"<{len(values)}{letter}", *values)
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def packed_frame(dtype, shape, levels):
+    """Section 9.1. `levels` row by row; for bits1 the number of each row's class."""
+    bits, columns = int(dtype[4:]), shape[1]
+    width = bits if bits > 1 else (columns - 1).bit_length()
+    stream = sum(level << (i * width) for i, level in enumerate(levels))
+    body = struct.pack("<4sBBBBff", b"FDPM", 1, BITS[dtype], 2, CONTENT["probabilities"], 1.0, 0.0) + struct.pack("<2I", *shape)
+    body += stream.to_bytes((len(levels) * width + 7) // 8, "little")
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def partial(rows, shared, inner):
+    """Section 9.2: the rows whose positions are in `shared`, in the frame `inner`, or none and no frame."""
+    mask = sum(1 << row for row in shared).to_bytes((rows + 7) // 8, "little")
+    body = struct.pack("<4sB3xI", b"FDPP", 1, rows) + mask + inner
     return body + struct.pack("<I", zlib.crc32(body))
 
 
@@ -212,7 +230,45 @@ def frames():
     case("uint8 of equal values has scale 0", "uint8", "probabilities", [1, 3], [0, 0, 0], decoded=[0.125, 0.125, 0.125], scale=0, offset=0.125)
     case("grid", "int32", "grid", [2, 2], [0, -1, 2147483647, -2147483648])
     case("rank 5", "float32", "features", [1, 1, 2, 1, 3], [1, 2, 3, 4, 5, 6])
-    return {"protocol": "fdp/1", "frames": cases}
+
+    def packed_case(name, dtype, shape, levels):
+        bits, columns = int(dtype[4:]), shape[1]
+        whole = levels if bits > 1 else [int(c == label) for label in levels for c in range(columns)]
+        values = [level / (2**bits - 1) for level in whole]
+        cases.append({"name": name, "dtype": dtype, "content": "probabilities", "shape": shape, "values": values, "hex": packed_frame(dtype, shape, levels).hex()})
+
+    packed_case("one bit: a class of 10 in 4 bits", "bits1", [5, 10], [3, 0, 9, 9, 1])
+    packed_case("one bit: a class of 2 in 1 bit, 9 rows", "bits1", [9, 2], [1, 0, 0, 1, 1, 1, 0, 1, 1])
+    packed_case("one bit: a class of 5 in 3 bits", "bits1", [3, 5], [4, 2, 1])
+    packed_case("two bits", "bits2", [2, 3], [1, 1, 1, 0, 3, 0])
+    packed_case("three bits, which no byte is a multiple of", "bits3", [3, 3], [7, 0, 0, 2, 3, 2, 1, 1, 5])
+    packed_case("five bits", "bits5", [2, 4], [31, 0, 0, 0, 8, 8, 8, 7])
+    packed_case("eight bits", "bits8", [1, 4], [250, 3, 2, 0])
+
+    quantised = []
+    for name, dtype, row, levels in [
+        ("largest remainders", "bits2", [0.5, 0.25, 0.25], [1, 1, 1]),
+        ("remainders of equal size: the first", "bits3", [0.25, 0.25, 0.25, 0.25], [2, 2, 2, 1]),
+        ("rows are divided by their sum", "bits2", [2.0, 1.0, 0.0], [2, 1, 0]),
+        ("one bit is the first of the likeliest", "bits1", [0.25, 0.375, 0.375], [0, 1, 0]),
+        ("negative is 0", "bits2", [-0.5, 0.5, 0.5], [0, 2, 1]),
+    ]:
+        quantised.append({"name": name, "dtype": dtype, "row": row, "levels": levels})
+
+    partials = []
+    for name, rows, shared, dtype, values in [
+        ("rows 1 and 9 of 10", 10, [1, 9], "float32", [[0.25, 0.75], [0.5, 0.5]]),
+        ("every row of 8", 8, list(range(8)), "bits1", [1, 0, 1, 1, 0, 0, 1, 0]),
+        ("no row of 3", 3, [], "float32", []),
+    ]:
+        inner = b""
+        if shared:
+            inner = packed_frame(dtype, [len(shared), 2], values) if dtype == "bits1" else frame(dtype, "probabilities", [len(shared), 2], [v for row in values for v in row])
+        whole = [[0, 0] for _ in range(rows)]
+        for row, value in zip(shared, values):
+            whole[row] = [int(value == 0), int(value == 1)] if dtype == "bits1" else value
+        partials.append({"name": name, "rows": rows, "columns": 2, "dtype": dtype, "shared": shared, "values": [v for row in whole for v in row], "hex": partial(rows, shared, inner).hex()})
+    return {"protocol": "fdp/1", "frames": cases, "quantized": quantised, "partial": partials}
 
 
 def handshake():

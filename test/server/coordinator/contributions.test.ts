@@ -3,7 +3,8 @@ import { SeededGenerator } from '../../../shared/datasets/seeded-generator.ts';
 import { largestInteger, planRelease, type ReleaseParameters } from '../../../shared/privacy/release.ts';
 import { mechanismFor } from '../../../shared/privacy/mechanisms/mechanism-for.ts';
 import { encodeFrame, encodeGrid, encodePredictions, type FloatEncoding } from '../../../shared/protocol/matrix-frame.ts';
-import { combineContributions, readContribution } from '../../../server/coordinator/contributions.ts';
+import { combineContributions, contributionLengths, readContribution } from '../../../server/coordinator/contributions.ts';
+import { encodePartialPredictions } from '../../../shared/protocol/partial-frame.ts';
 import { InsecureSeededRandom } from '../../../simulations/insecure-seeded-random.ts';
 
 const none = (rows: number, columns: number): ReleaseParameters => ({ mechanism: 'none', outputKind: 'probabilities', rows, columns, gridStep: 1 / 4096, noise: null });
@@ -67,5 +68,31 @@ describe('the consensus', () => {
     const options = { aggregator: 'meanProbabilities', eraTemperature: 0.1, eraExponent: 2, encoding: 'float32' } as const;
     const forward = combineContributions(frames, shape, options);
     expect(combineContributions([...frames].reverse(), shape, options)).toEqual(forward);
+  });
+});
+
+describe('contributions of which clients left out rows', () => {
+  const shape = { release: none(3, 2), encoding: 'float32', partial: true } as const;
+  const options = { aggregator: 'meanProbabilities', eraTemperature: 0.1, eraExponent: 2 } as const;
+  const values = Float32Array.of(0.9, 0.1, 0.5, 0.5, 0.2, 0.8);
+  const partial = (shared: readonly number[], cells = values) => encodePartialPredictions({ rows: 3, columns: 2, values: cells }, Uint8Array.from(shared), 'probabilities', 'float32');
+
+  it('count row by row, whole ones among them', () => {
+    const frames = [partial([1, 0, 1]), partial([0, 0, 1], Float32Array.of(0, 0, 0, 0, 0.6, 0.4)), partial([0, 0, 0]), encodePredictions({ rows: 3, columns: 2, values: Float32Array.of(0.3, 0.7, 0, 1, 1, 0) }, 'probabilities', 'float32')];
+    const { consensus, known } = combineContributions(frames, shape, options);
+    [0.6, 0.4, 0, 1, 0.6, 0.4].forEach((value, i) => expect(consensus.values[i]).toBeCloseTo(value, 6));
+    expect([...known ?? [0, 1, 2]]).toEqual([0, 1, 2]);
+    expect([...combineContributions(frames.slice(0, 3), shape, options).known!]).toEqual([0, 2]);
+  });
+
+  it('have lengths that are known before their first byte', () => {
+    const { least, most, step } = contributionLengths(shape);
+    expect([least, most, step]).toEqual([partial([0, 0, 0]).length, partial([1, 1, 1]).length, 1]);
+    expect(contributionLengths({ ...shape, partial: false })).toEqual({ least: 52, most: 52, step: 1 });
+  });
+
+  it('are refused where rows have to be there, and with rows that are no probabilities', () => {
+    expect(() => readContribution(partial([1, 0, 1]), { ...shape, partial: false })).toThrowError(expect.objectContaining({ code: 'frame-malformed' }));
+    expect(() => readContribution(partial([1, 0, 0], Float32Array.of(0.9, 0.4, 0, 0, 0, 0)), shape)).toThrowError(expect.objectContaining({ code: 'value-out-of-range' }));
   });
 });

@@ -12,6 +12,10 @@ const cases: readonly (FederationOptions & { readonly tolerance: number })[] = [
     { aggregation: { aggregator }, privacy: { mechanism: 'gaussian' as const, epsilon: 40 }, tolerance: 1e-6 },
     { aggregation: { aggregator }, privacy: { mechanism: 'laplace' as const, epsilon: 400 }, tolerance: 1e-6 },
   ]),
+  { aggregation: { aggregator: 'meanProbabilities' as const, encoding: 'bits4' as const }, tolerance: 1 / 15 },
+  { aggregation: { aggregator: 'meanProbabilities' as const, encoding: 'bits8' as const }, tolerance: 1 / 255 },
+  // Clients that share all: a whole frame is as good as one of some rows.
+  { aggregation: { aggregator: 'meanProbabilities' as const }, distillation: { sharing: { minConfidence: 0.9 } }, tolerance: 1e-6 },
 ];
 
 describe('a task of three rounds with three clients', () => {

@@ -2,6 +2,7 @@
  * A federation in one process for tests: a coordinator that can be killed, and scripted clients that speak docs/protocol.md without any code of
  * `client/`, so that a test can misbehave at every step.
  */
+import type { z } from 'zod';
 import { TaskConfigSchema, type TaskConfig } from '../../../shared/config/task-config.ts';
 import { digestOf } from '../../../shared/crypto/digest.ts';
 import { identityFromSeed, signMessage, type IdentityKeys } from '../../../shared/crypto/signature.ts';
@@ -50,10 +51,11 @@ export interface TaskOptions {
   readonly schedule?: Section<'schedule'>;
   readonly privacy?: Section<'privacy'>;
   readonly aggregation?: Section<'aggregation'>;
+  readonly distillation?: z.input<typeof TaskConfigSchema>['distillation'];
 }
 
 /** Three classes, eight transfer examples of which five are queried, three clients, three rounds of a minute. */
-export function testTask({ schedule, privacy, aggregation }: TaskOptions = {}): TaskConfig {
+export function testTask({ schedule, privacy, aggregation, distillation }: TaskOptions = {}): TaskConfig {
   const parsed = TaskConfigSchema.parse({
     task: 'digits',
     seed: 7,
@@ -62,6 +64,7 @@ export function testTask({ schedule, privacy, aggregation }: TaskOptions = {}): 
     teacher: { kind: 'consensus' },
     privacy: { ...privacy },
     aggregation: { ...aggregation },
+    distillation: { ...distillation },
     schedule: { rounds: 3, transferBatch: 5, minClients: 3, quorum: 2, roundDeadlineSeconds: 60, reconnectGraceSeconds: 10, ...schedule },
   });
   return { ...parsed, task: parsed.task as TaskId };

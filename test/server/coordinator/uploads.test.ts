@@ -11,7 +11,7 @@ import { exactly, isAmong, Uploads } from '../../../server/coordinator/uploads.t
 import { expectedConsensus, frameOf, gridOf, largestDifference, predictionsOf } from './predictions.ts';
 import { beginMessage, connectDirectly, problemOf, ProtocolClient, refusal, TestFederation, type FederationOptions, type OpenRound } from './protocol-client.ts';
 
-const tolerances = { float32: 1e-6, float16: 1e-3, uint8: 0.01 };
+const tolerances: Partial<Record<string, number>> = { float32: 1e-6, float16: 1e-3, uint8: 0.01 };
 
 /** A federation in its second round, with clients 1 to 3 in the cohort and client 4 outside of it. */
 async function inSecondRound(options: FederationOptions, work: (parts: { federation: TestFederation; members: ProtocolClient[]; stranger: ProtocolClient; round: OpenRound; earlier: Uint8Array[] }) => Promise<void>): Promise<void> {
@@ -40,7 +40,7 @@ async function inSecondRound(options: FederationOptions, work: (parts: { federat
     const finished = await members[0]!.nextFinished();
     expect(finished).toMatchObject({ reason: 'rounds-done', rounds: 2 });
     const { matrix } = await members[0]!.labels('/finished/soft-labels', finished.labels!);
-    expect(largestDifference(matrix.values, expectedConsensus([1, 2, 3], round!.document, federation.config.aggregation))).toBeLessThan(tolerances[federation.config.aggregation.encoding]);
+    expect(largestDifference(matrix.values, expectedConsensus([1, 2, 3], round!.document, federation.config.aggregation))).toBeLessThan(tolerances[federation.config.aggregation.encoding]!);
   });
 }
 

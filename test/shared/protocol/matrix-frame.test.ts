@@ -14,9 +14,13 @@ import {
   frameBytes,
   fromFloat16Bits,
   toFloat16Bits,
+  bitsEncodings,
+  type BitsEncoding,
   type FrameContent,
   type FrameDtype,
 } from '../../../shared/protocol/matrix-frame.ts';
+import { quantizeRows } from '../../../shared/distillation/soft-label-quantization.ts';
+import { decodePartialPredictions, encodePartialPredictions, isPartialFrame, partialFrameBytes } from '../../../shared/protocol/partial-frame.ts';
 import { fromHex, toHex, utf8 } from '../../../shared/types/bytes.ts';
 import { federationError, readVectors } from './fixtures.ts';
 
@@ -40,7 +44,7 @@ function withChecksum(bytes: Uint8Array): Uint8Array {
 }
 
 /** A second encoder, from docs/protocol.md section 9; for uint8, `values` are the bytes. */
-function referenceFrame(dtype: FrameDtype, content: FrameContent, shape: readonly number[], values: ArrayLike<number>, scale = 1, offset = 0): Uint8Array {
+function referenceFrame(dtype: Exclude<FrameDtype, BitsEncoding>, content: FrameContent, shape: readonly number[], values: ArrayLike<number>, scale = 1, offset = 0): Uint8Array {
   const size = { float32: 4, float16: 2, uint8: 1, int32: 4 }[dtype];
   const buffer = Buffer.alloc(16 + 4 * shape.length + size * values.length + 4);
   buffer.write('FDPM', 0, 'latin1');
@@ -72,7 +76,22 @@ interface GoldenFrame {
   readonly values: readonly number[];
   readonly hex: string;
 }
-const golden = readVectors<{ readonly frames: readonly GoldenFrame[] }>('fdp1-frames.json').frames;
+interface GoldenRow {
+  readonly name: string;
+  readonly dtype: BitsEncoding;
+  readonly row: readonly number[];
+  readonly levels: readonly number[];
+}
+interface GoldenPartial {
+  readonly name: string;
+  readonly rows: number;
+  readonly columns: number;
+  readonly dtype: 'float32' | 'bits1';
+  readonly shared: readonly number[];
+  readonly values: readonly number[];
+  readonly hex: string;
+}
+const { frames: golden, quantized: goldenRows, partial: goldenPartials } = readVectors<{ readonly frames: readonly GoldenFrame[]; readonly quantized: readonly GoldenRow[]; readonly partial: readonly GoldenPartial[] }>('fdp1-frames.json');
 
 describe('golden frames (test/vectors/fdp1.md)', () => {
   it.each(golden)('$name: decodes, and encodes to the same bytes', ({ dtype, content, shape, values, hex }) => {
@@ -84,6 +103,136 @@ describe('golden frames (test/vectors/fdp1.md)', () => {
       dtype === 'int32' ? encodeFrame({ dtype, content: 'grid', shape, values: Int32Array.from(values) }) : encodeFrame({ dtype, content: content as 'features', shape, values: Float32Array.from(values) });
     expect(toHex(again)).toBe(hex);
     expect(bytes.length).toBe(frameBytes(dtype, shape));
+  });
+});
+
+/** Rows of probabilities, some of them certain or nearly so. */
+const probabilities = fc.tuple(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 2, max: 40 })).chain(([rows, columns]) =>
+  fc.array(fc.array(fc.oneof(fc.constant(0), fc.double({ min: 0, max: 1, noNaN: true }), fc.double({ min: 0, max: 1e-6, noNaN: true })), { minLength: columns, maxLength: columns }), { minLength: rows, maxLength: rows }).map((cells) => ({
+    rows,
+    columns,
+    values: Float32Array.from(cells.flatMap((row, i) => {
+      const certain = row.map((value, c) => (c === i % columns ? value + 1e-3 : value));
+      const sum = certain.reduce((a, b) => a + b, 0);
+      return certain.map((value) => value / sum);
+    })),
+  })),
+);
+
+describe('few bits (section 9.1)', () => {
+  it.each(goldenRows)('$name', ({ dtype, row, levels }) => {
+    expect([...quantizeRows({ rows: 1, columns: row.length, values: Float32Array.from(row) }, Number(dtype.slice(4)))]).toEqual(levels);
+  });
+
+  it('come back as levels that sum to one whole, each within a step of its probability, and stay as they are when sent again', () => {
+    fc.assert(
+      fc.property(probabilities, fc.constantFrom(...bitsEncodings), (matrix, encoding) => {
+        const top = 2 ** Number(encoding.slice(4)) - 1;
+        const bytes = encodePredictions(matrix, 'probabilities', encoding);
+        expect(bytes.length).toBe(frameBytes(encoding, [matrix.rows, matrix.columns]));
+        const decoded = decodePredictions(bytes, 'probabilities', matrix.rows, matrix.columns);
+        for (let row = 0; row < matrix.rows; row++) {
+          const levels = [...decoded.values.subarray(row * matrix.columns, (row + 1) * matrix.columns)].map((value) => Math.round(value * top));
+          expect(levels.reduce((a, b) => a + b, 0)).toBe(top);
+        }
+        decoded.values.forEach((value, i) => expect(Math.abs(value - matrix.values[i]!)).toBeLessThan(1 / top + 1e-6));
+        expect(toHex(encodePredictions(decoded, 'probabilities', encoding))).toBe(toHex(bytes));
+      }),
+    );
+  });
+
+  it('are the nearest row that there is', () => {
+    // All rows of three levels that sum to 3.
+    const candidates = [0, 1, 2, 3].flatMap((a) => [0, 1, 2, 3].filter((b) => a + b <= 3).map((b) => [a, b, 3 - a - b]));
+    fc.assert(
+      fc.property(fc.tuple(fc.double({ min: 0.01, max: 1, noNaN: true }), fc.double({ min: 0.01, max: 1, noNaN: true }), fc.double({ min: 0.01, max: 1, noNaN: true })), (cells) => {
+        const sum = cells.reduce((a, b) => a + b);
+        const row = Float32Array.from(cells, (value) => value / sum);
+        const distance = (levels: ArrayLike<number>) => Math.hypot(...Array.from(levels, (level, i) => level / 3 - row[i]!));
+        const least = Math.min(...candidates.map(distance));
+        expect(distance(quantizeRows({ rows: 1, columns: 3, values: row }, 2))).toBeCloseTo(least, 6);
+      }),
+    );
+  });
+
+  it('take the likeliest class in one bit, and as much as its number needs', () => {
+    const matrix = { rows: 1000, columns: 10, values: new Float32Array(10_000).fill(0.1) };
+    expect(frameBytes('bits1', [1000, 10])).toBe(16 + 8 + 500 + 4);
+    expect(decodePredictions(encodePredictions(matrix, 'probabilities', 'bits1'), 'probabilities', 1000, 10).values.slice(0, 10)).toEqual(Float32Array.of(1, 0, 0, 0, 0, 0, 0, 0, 0, 0));
+  });
+
+  it('are for probabilities alone', () => {
+    const matrix = { rows: 1, columns: 2, values: Float32Array.of(1, 0) };
+    expect(() => encodePredictions(matrix, 'logits', 'bits4')).toThrow(RangeError);
+    expect(() => encodePredictions({ ...matrix, rows: 2, columns: 1 }, 'probabilities', 'bits1')).toThrow(RangeError);
+    federationError(() => encodePredictions({ rows: 1, columns: 2, values: new Float32Array(2) }, 'probabilities', 'bits2'), 'data-invalid');
+  });
+
+  it('are refused with a class that does not exist, a row that is not whole, padding, and more values than expected', () => {
+    const forge = (encoding: BitsEncoding, at: number, byte: number) => {
+      const bytes = encodePredictions({ rows: 1, columns: 5, values: Float32Array.of(1, 0, 0, 0, 0) }, 'probabilities', encoding);
+      bytes[24 + at] = byte;
+      return withChecksum(bytes);
+    };
+    expect(decodeFrame(forge('bits1', 0, 4)).values).toEqual(Float32Array.of(0, 0, 0, 0, 1));
+    federationError(() => decodeFrame(forge('bits1', 0, 5)), 'value-out-of-range');
+    federationError(() => decodeFrame(forge('bits1', 0, 0b1000)), 'frame-malformed');
+    federationError(() => decodeFrame(forge('bits2', 0, 0b0111)), 'value-out-of-range');
+    federationError(() => decodeFrame(forge('bits2', 1, 0b0100)), 'frame-malformed');
+    // 16,000 rows of 1000 classes in 20 kB: 64 MB for whoever decodes it.
+    const bomb = encodePredictions({ rows: 16_000, columns: 2, values: Float32Array.from({ length: 32_000 }, (_, i) => (i + 1) % 2) }, 'probabilities', 'bits1');
+    const grown = new Uint8Array(frameBytes('bits1', [16_000, 1000]));
+    grown.set(bomb.subarray(0, 24));
+    new DataView(grown.buffer).setUint32(20, 1000, true);
+    federationError(() => decodePredictions(withChecksum(grown), 'probabilities', 2000, 10), 'message-too-large');
+  });
+});
+
+describe('frames of some rows (section 9.2)', () => {
+  it.each(goldenPartials)('$name: decodes, and encodes to the same bytes', ({ rows, columns, dtype, shared, values, hex }) => {
+    const bytes = fromHex(hex)!;
+    expect(isPartialFrame(bytes)).toBe(true);
+    const decoded = decodePartialPredictions(bytes, 'probabilities', dtype, rows, columns);
+    expect([...decoded.values]).toEqual(values);
+    expect([...decoded.shared!].flatMap((is, row) => (is === 1 ? [row] : []))).toEqual(shared);
+    expect(toHex(encodePartialPredictions(decoded, decoded.shared!, 'probabilities', dtype))).toBe(hex);
+    expect(bytes.length).toBe(partialFrameBytes(dtype, shared.length, rows, columns));
+  });
+
+  it('come back with the rows that were left out as zeros', () => {
+    fc.assert(
+      fc.property(probabilities, fc.infiniteStream(fc.boolean()), fc.constantFrom('float32' as const, 'bits8' as const, 'bits1' as const), (matrix, stream, encoding) => {
+        const { rows, columns } = matrix;
+        const shared = Uint8Array.from({ length: rows }, () => (stream.next().value ? 1 : 0));
+        const decoded = decodePartialPredictions(encodePartialPredictions(matrix, shared, 'probabilities', encoding), 'probabilities', encoding, rows, columns);
+        const whole = decodePredictions(encodePredictions(matrix, 'probabilities', encoding), 'probabilities', rows, columns);
+        expect([...decoded.shared!]).toEqual([...shared]);
+        decoded.values.forEach((value, i) => expect(value).toBe(shared[Math.floor(i / columns)] === 1 ? whole.values[i] : 0));
+      }),
+    );
+  });
+
+  it('are refused when anything about them is not so', () => {
+    const frame = fromHex(goldenPartials[0]!.hex)!;
+    const decode = (bytes: Uint8Array, rows = 10, columns = 2, encoding: 'float32' | 'float16' = 'float32') => decodePartialPredictions(bytes, 'probabilities', encoding, rows, columns);
+    const changed = (at: number, byte: number) => {
+      const copy = Uint8Array.from(frame);
+      copy[at] = byte;
+      return withChecksum(copy);
+    };
+    for (let length = 0; length < frame.length - 4; length++) federationError(() => decode(withChecksum(Uint8Array.of(...frame.subarray(0, length), 0, 0, 0, 0))), 'frame-malformed');
+    federationError(() => decode(changed(4, 2)), 'frame-malformed');
+    federationError(() => decode(changed(5, 1)), 'frame-malformed');
+    federationError(() => decode(changed(8, 11)), 'shape-mismatch');
+    federationError(() => decode(changed(13, 0b110)), 'frame-malformed'); // a bit after row 9
+    federationError(() => decode(changed(12, 0b110)), 'frame-malformed'); // three rows, a frame of two
+    federationError(() => decode(frame, 9), 'shape-mismatch');
+    federationError(() => decode(frame, 10, 3), 'frame-malformed');
+    federationError(() => decode(frame, 10, 2, 'float16'), 'frame-malformed');
+    const damaged = Uint8Array.from(frame);
+    damaged[12] = 3;
+    federationError(() => decode(damaged), 'frame-checksum');
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 80 }), (bytes) => void federationError(() => decode(bytes))));
   });
 });
 
@@ -228,9 +377,10 @@ describe('a receiver refuses', () => {
     { field: 'magic', at: 0, byte: 0x66 },
     { field: 'version', at: 4, byte: 2 },
     { field: 'dtype', at: 5, byte: 0 },
-    { field: 'dtype', at: 5, byte: 5 },
+    { field: 'dtype', at: 5, byte: 13 },
     { field: 'rank', at: 6, byte: 0 },
     { field: 'rank', at: 6, byte: 6 },
+    { field: 'shape', at: 5, byte: 5 }, // logits in one bit
     { field: 'content', at: 7, byte: 0 },
     { field: 'content', at: 7, byte: 5 },
     { field: 'content', at: 7, byte: 4 }, // a grid of float32
