@@ -55,7 +55,7 @@ export interface NodeOptions {
 
 /** ONNX Runtime's own operators. */
 export const microsoftDomain = 'com.microsoft';
-/** Constants of at most this many elements are compared with those that exist. */
+/** Constants of at most this many elements are compared with those that exist, and all lists of integers: nodes that read the same positions are one node. */
 const sharedConstantLength = 64;
 
 export class Graph {
@@ -84,7 +84,7 @@ export class Graph {
 
   constant(data: ConstantData, shape: readonly number[]): Value {
     const type = elementTypeOf(data);
-    const key = data.length <= sharedConstantLength ? `${type}[${shape.join()}]${data.join()}` : `large${this.#lastId}`;
+    const key = data.length <= sharedConstantLength || type === 'int64' ? `${type}[${shape.join()}]${data.join()}` : `large${this.#lastId}`;
     let known = this.#constants.get(key);
     if (known === undefined) {
       known = { value: this.#value(shape, type), data };

@@ -6,6 +6,7 @@ import type { Attribute, Value } from '../graph.ts';
 import type { SymbolicTensor } from '../symbolic-tensor.ts';
 import { applyActivation } from './elementwise.ts';
 import type { KernelCall, KernelTable } from './kernel.ts';
+import { filterGradientOfPatches, patchesOf, productOfPatches } from './patches.ts';
 import { convolutionInfo, reachedPart, unreached, windowAttributes, type WindowInfo } from './windows.ts';
 
 /** TF.js's filter [height, width, in, out] as ONNX's [out, in, height, width]. */
@@ -28,6 +29,8 @@ function forward(call: KernelCall, depthwise: boolean): SymbolicTensor {
   if (call.optionalInput('preluActivationWeights') !== undefined) throw call.unsupported('the fused activation prelu');
   if (bias !== undefined && bias.shape.length !== 1) throw call.unsupported('a bias of a rank other than 1');
   const info = convolutionInfo(call, x.shape, filter.shape, depthwise);
+  const patches = depthwise ? undefined : patchesOf(call.graph, x, info);
+  if (patches !== undefined) return applyActivation(call, call.result(productOfPatches(call.graph, patches, filter.logical(), bias?.logical(), info)));
   const weights = depthwise ? depthwiseFilter(call, filter) : outInFilter(call, filter);
   const attributes: Record<string, Attribute> = { ...windowAttributes(info), dilations: [info.dilationHeight, info.dilationWidth] };
   if (depthwise) attributes['group'] = info.inChannels;
@@ -55,6 +58,8 @@ function filterGradient(call: KernelCall): SymbolicTensor {
   const info = convolutionInfo(call, x.shape, filterShape, false);
   requireNoDilation(call, info);
   const { graph } = call;
+  const patches = patchesOf(graph, x, info);
+  if (patches !== undefined) return call.result(filterGradientOfPatches(graph, patches, dy.logical(), info));
   if (dy.filterGradient?.input === x.channelsFirst()) return call.result(graph.transpose(dy.filterGradient.value(), [2, 3, 0, 1]));
   const input = reachedPart(graph, graph.transpose(x.channelsFirst(), [1, 0, 2, 3]), info);
   const gradient = graph.transpose(dy.channelsFirst(), [1, 0, 2, 3]);

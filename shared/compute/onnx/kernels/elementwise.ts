@@ -81,12 +81,15 @@ function addBias(call: KernelCall, sum: SymbolicTensor, bias: SymbolicTensor, sh
   if (bias.shape.length !== 1 || bias.fill !== undefined || !equalShapes(sum.shape, shape)) return undefined;
   if (sum.source.kind !== 'value' && sum.source.kind !== 'channelsFirst') return undefined;
   const { value } = sum.source;
-  const producer = call.graph.producerOf(value);
+  // A convolution that was computed as a product has its image's shape only after it.
+  const shaped = call.graph.producerOf(value);
+  const product = shaped?.operator === 'Reshape' && shaped.inputs[0]!.shape.at(-1) === shape.at(-1) ? shaped.inputs[0]! : value;
+  const producer = call.graph.producerOf(product);
   if (producer === undefined || producer.inputs.length !== 2) return undefined;
   const fusible = producer.operator === 'Gemm' ? sum.source.kind === 'value' : producer.operator === 'Conv' && sum.source.kind === 'channelsFirst';
   if (!fusible || bias.shape[0] !== shape.at(-1)) return undefined;
-  const fused = call.graph.node(producer.operator, [...producer.inputs, bias.logical()], value.shape, { attributes: producer.attributes });
-  return wrap(call, sum.source.kind, fused, shape);
+  const fused = call.graph.node(producer.operator, [...producer.inputs, bias.logical()], product.shape, { attributes: producer.attributes });
+  return wrap(call, sum.source.kind, call.graph.reshape(fused, value.shape), shape);
 }
 
 function multiplyShortcut(call: KernelCall, a: SymbolicTensor, b: SymbolicTensor, shape: readonly number[]): SymbolicTensor | undefined {
@@ -98,7 +101,7 @@ function multiplyByReluMask(call: KernelCall, mask: SymbolicTensor, gradient: Sy
   if (mask.source.kind !== 'reluMask' || !equalShapes(mask.shape, gradient.shape) || gradient.fill !== undefined) return undefined;
   const { relu } = mask.source;
   const { layout } = relu;
-  if (gradient.withReluMask?.relu === relu.in(layout)) return gradient.withReluMask.gradient();
+  if (gradient.withReluMask !== undefined && gradient.withReluMask.relu === relu.channelsFirst()) return gradient.withReluMask.gradient();
   const product = call.graph.node('Mul', [gradient.in(layout), mask.in(layout)], relu.in(layout).shape);
   return wrap(call, layout, product, gradient.shape);
 }
