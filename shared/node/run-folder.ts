@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { FederationError } from '../errors.ts';
 import { replaceFile } from './durable-files.ts';
 
-export const runKinds = ['serve', 'demo', 'simulate'] as const;
+export const runKinds = ['serve', 'demo', 'simulate', 'experiment'] as const;
 
 export const RunManifestSchema = z.strictObject({
   format: z.literal('fedstill-run/1'),

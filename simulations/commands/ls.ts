@@ -1,6 +1,7 @@
 /** `fedstill ls`: the runs on this machine, newest first. */
 import { Command } from 'commander';
 import { listRuns, readEvents } from '../../shared/node/run-folder.ts';
+import { countResults } from '../experiment/experiment-folder.ts';
 
 interface RunLine {
   readonly directory: string;
@@ -8,6 +9,8 @@ interface RunLine {
   readonly state: string;
   readonly createdAt: string;
   readonly rounds: number;
+  /** Of an experiment: those that have an outcome. */
+  readonly points?: number;
 }
 
 export function lsCommand(): Command {
@@ -27,15 +30,16 @@ export function lsCommand(): Command {
       }
       const width = Math.max(...lines.map((line) => line.directory.length));
       for (const line of lines) {
-        process.stdout.write(`${line.directory.padEnd(width)}  ${line.kind.padEnd(8)}  ${line.state.padEnd(24)}  ${String(line.rounds).padStart(4)} rounds  ${line.createdAt}\n`);
+        process.stdout.write(`${line.directory.padEnd(width)}  ${line.kind.padEnd(10)}  ${line.state.padEnd(24)}  ${String(line.points ?? line.rounds).padStart(4)} ${line.points === undefined ? 'rounds' : 'points'}  ${line.createdAt}\n`);
       }
     });
 }
 
 async function describe({ directory, manifest }: Awaited<ReturnType<typeof listRuns>>[number]): Promise<RunLine> {
   if (manifest === undefined) return { directory, kind: 'unknown', state: 'run.json is damaged', createdAt: '', rounds: 0 };
-  const events = await readEvents(directory);
-  const rounds = events.filter((event) => event['event'] === 'round-released').length;
   const state = manifest.state === 'running' ? `not finished (resume)` : manifest.outcome === null ? manifest.state : `${manifest.state}: ${manifest.outcome}`;
-  return { directory, kind: manifest.kind, state, createdAt: manifest.createdAt, rounds };
+  const line = { directory, kind: manifest.kind, state, createdAt: manifest.createdAt };
+  if (manifest.kind === 'experiment') return { ...line, rounds: 0, points: await countResults(directory) };
+  const events = await readEvents(directory);
+  return { ...line, rounds: events.filter((event) => event['event'] === 'round-released').length };
 }

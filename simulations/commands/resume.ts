@@ -36,6 +36,12 @@ async function resume(directory: string, manifest: RunManifest, json: boolean): 
       const { baseDir, engine, workers } = manifest.options as { baseDir: string; engine: EnginePreference; workers?: number };
       return simulate(await readScenario(join(directory, 'scenario.yaml'), baseDir), { run: directory, engine, ...(workers === undefined ? {} : { workers }), json });
     }
+    case 'experiment': {
+      const { experiment } = await import('./experiment.ts');
+      const { readSweepOfRun } = await import('../experiment/sweep-files.ts');
+      const { engine, workers } = manifest.options as { engine: EnginePreference; workers?: number };
+      return experiment(await readSweepOfRun(directory, manifest), { run: directory, engine, ...(workers === undefined ? {} : { workers }), dryRun: false, json });
+    }
     default:
       return unreachable(manifest.kind);
   }

@@ -50,7 +50,7 @@ export async function findModelsOfRun(directory: string, { withBaselines }: { re
   const coordinator = own?.kind === 'demo' || (own === undefined && existsSync(join(inner, 'run.json'))) ? inner : directory;
   const manifest = own ?? (await readRunManifest(coordinator));
   if (manifest === undefined) throw new FederationError('file-unreadable', `${directory} is no run folder.`, { field, expected: 'a folder with run.json', got: existsSync(directory) ? 'a folder without run.json' : 'nothing at this path', next: 'List the runs with: fedstill ls' });
-  if (manifest.kind === 'simulate') throw withoutModels(directory, field);
+  if (manifest.kind === 'simulate' || manifest.kind === 'experiment') throw withoutModels(directory, manifest.kind, field);
   const teacher = teacherFolder(coordinator);
   const models: FoundModel[] = existsSync(join(teacher, 'model.json')) ? [{ name: 'teacher', role: 'teacher', path: teacher, saved: await readLayersModel(teacher) }] : [];
   for (const client of await clientFolders(directory)) {
@@ -78,12 +78,13 @@ function teacherOf(directory: string, manifest: RunManifest, field: string): str
     case 'demo':
       throw new FederationError('usage-invalid', `${directory} is a run with several models.`, { field, expected: 'one model', got: 'the run folder of a demo', next: `Take all of them with: fedstill trust --run ${directory}` });
     case 'simulate':
-      throw withoutModels(directory, field);
+    case 'experiment':
+      throw withoutModels(directory, manifest.kind, field);
   }
 }
 
-function withoutModels(directory: string, field: string): FederationError {
-  return new FederationError('usage-invalid', `A simulation keeps no models, so ${directory} has none.`, { field, expected: 'a run of `npm start` or `fedstill serve`', got: 'a run of `fedstill simulate`', next: 'Run the federation with `fedstill serve` and `fedstill join --export FOLDER`.' });
+function withoutModels(directory: string, kind: RunManifest['kind'], field: string): FederationError {
+  return new FederationError('usage-invalid', `A simulation keeps no models, so ${directory} has none.`, { field, expected: 'a run of `npm start` or `fedstill serve`', got: `a run of \`fedstill ${kind}\``, next: 'Run the federation with `fedstill serve` and `fedstill join --export FOLDER`.' });
 }
 
 /** `client-2` before `client-10`. */
