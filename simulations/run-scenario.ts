@@ -3,6 +3,7 @@ import { secureCohortOf } from '../shared/config/secure-cohort.ts';
 import { chargedRelease } from '../shared/privacy/ledger.ts';
 import { buildStatement, type PrivacyStatement } from '../shared/privacy/statement.ts';
 import type { Delta } from '../shared/types/units.ts';
+import { runBaseline } from './baselines/run-baseline.ts';
 import { qualityOf } from './model-quality.ts';
 import type { ClientOutcome, Outcome, RoundOutcome } from './outcome.ts';
 import { runSimulation, type SimulatedClient, type SimulationOptions, type SimulationResult } from './run-simulation.ts';
@@ -10,6 +11,8 @@ import type { Scenario } from './scenario.ts';
 import { mean } from './spread.ts';
 
 export async function runScenario(options: SimulationOptions): Promise<Outcome> {
+  const { algorithm } = options.scenario;
+  if (algorithm.kind !== 'federation') return runBaseline(algorithm, options);
   return federationOutcome(options, await runSimulation(options));
 }
 

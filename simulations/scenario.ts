@@ -9,6 +9,7 @@ import { ViewSchema } from '../shared/config/view-config.ts';
 import { viewShape } from '../shared/datasets/views.ts';
 import { FederationError } from '../shared/errors.ts';
 import { checkZooModel } from '../shared/models/catalog.ts';
+import { AlgorithmSchema, algorithmRules } from './baselines/algorithm.ts';
 
 const GroupSchema = z.strictObject({
   /** How many clients are alike. */
@@ -24,6 +25,8 @@ const GroupSchema = z.strictObject({
 export const ScenarioSchema = z.strictObject({
   scenario: z.string().regex(/^[a-z0-9][a-z0-9_-]{0,63}$/, 'expected 1 to 64 characters of a-z, 0-9, - and _'),
   task: TaskConfigSchema,
+  /** How is learned (docs/algorithms.md): by the task's federation, or by a baseline that it is held against. */
+  algorithm: AlgorithmSchema.prefault({ kind: 'federation' }),
   clients: z.strictObject({
     groups: z.array(GroupSchema).min(1).max(100),
     /** Labelled examples that are split over the clients. */
@@ -64,13 +67,16 @@ export function checkScenario(value: unknown, name: string): Scenario {
   return checkBetweenSections(parseConfig(ScenarioSchema, value, name, scenarioRules) as Scenario, name);
 }
 
-const scenarioRules: readonly ConfigRule<z.infer<typeof ScenarioSchema>>[] = taskRules.map((rule) => ({
-  reads: rule.reads.map((path) => `task.${path}`),
-  check: (config) => {
-    const problem = config.task === undefined ? undefined : rule.check(config.task);
-    return problem && { ...problem, path: `task.${problem.path}` };
-  },
-}));
+const scenarioRules: readonly ConfigRule<z.infer<typeof ScenarioSchema>>[] = [
+  ...taskRules.map((rule): ConfigRule<z.infer<typeof ScenarioSchema>> => ({
+    reads: rule.reads.map((path) => `task.${path}`),
+    check: (config) => {
+      const problem = config.task === undefined ? undefined : rule.check(config.task);
+      return problem && { ...problem, path: `task.${problem.path}` };
+    },
+  })),
+  ...algorithmRules,
+];
 
 function checkBetweenSections(scenario: Scenario, fileName: string): Scenario {
   const clients = clientCount(scenario);

@@ -59,6 +59,7 @@ export async function runWithNoise(seed: number, data: ScenarioData, preference:
         const scenario: Scenario = {
           scenario: 'demo-noisy',
           task: demoTask(seed, epsilon),
+          algorithm: { kind: 'federation' },
           clients: {
             groups: demoModels.map((model) => ({ count: 1, model, stepMs: 5 })),
             data: { source: 'mnist', split: 'train', offset: 0 },
