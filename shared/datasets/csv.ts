@@ -1,14 +1,16 @@
 /**
- * Tables of numbers as CSV (RFC 4180) with a header row: every column is a feature, except the label column if there is
- * one. Quotes, CRLF, a byte-order mark and empty lines are understood.
+ * Tables as CSV (RFC 4180) with a header row. Either every column is a number and a feature, except the label column if there is
+ * one; or `columns` names the features, scales numbers and writes categories as ones and zeros. Quotes, CRLF, a byte-order mark and empty lines are understood.
  *
- * Values are taken as they are. Nothing is scaled by the data's own minimum, maximum or mean: such statistics depend on
+ * Nothing is scaled by the data's own minimum, maximum or mean: such statistics depend on
  * every private record, so a model trained on them leaks outside the privacy account, and each client would scale
- * differently. Scale by constants known in advance, before or in the model.
+ * differently. Scale by constants known in advance: `columns` has a place for them, `fitColumns` finds some in public data.
  */
+import type { Column } from '../config/column-config.ts';
 import { FederationError } from '../errors.ts';
 import type { Examples } from '../types/matrix.ts';
 import { exampleSize } from '../types/matrix.ts';
+import { decimalNumber, isMissing, kindOfCell, RowProblems, shown } from './row-problems.ts';
 import { selectRange } from './selection.ts';
 import type { Selection } from './selection.ts';
 
@@ -23,7 +25,9 @@ export interface CsvOptions extends Selection {
   readonly classNames?: readonly string[] | undefined;
   /** False leaves the label column unread (it is still no feature). Default true. */
   readonly readLabels?: boolean | undefined;
-  /** Shape of one example; its size is the number of feature columns. Default: [number of feature columns]. */
+  /** The columns that are features, in this order; others are not looked at. Default: all but the label column, as numbers. */
+  readonly columns?: readonly Column[] | undefined;
+  /** Shape of one example; its size is the number of features. Default: [number of features]. */
   readonly exampleShape?: readonly number[] | undefined;
 }
 
@@ -31,7 +35,7 @@ export interface CsvData {
   readonly examples: Examples;
   /** length = examples.count; undefined without a label column. */
   readonly labels: Int32Array | undefined;
-  /** Headers of the feature columns, in order. */
+  /** What each feature is: the header of its column, with `=VALUE` for one of a category. */
   readonly featureNames: readonly string[];
 }
 
@@ -41,45 +45,10 @@ interface CsvRow {
   readonly fields: readonly string[];
 }
 
-const MAX_PROBLEMS = 10;
-const decimalNumber = /^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$/;
-
-/** Collects problems so that a user sees the first ten at once. */
-class Problems {
-  readonly #fileName: string;
-  readonly #found: { place: string; expected: string; got: string }[] = [];
-  #count = 0;
-
-  constructor(fileName: string) {
-    this.#fileName = fileName;
-  }
-
-  add(place: string, expected: string, got: string): void {
-    this.#count++;
-    if (this.#found.length < MAX_PROBLEMS) this.#found.push({ place, expected, got });
-  }
-
-  /** Throws `data-invalid` when there were any. */
-  throwIfAny(): void {
-    const [first] = this.#found;
-    if (first === undefined) return;
-    const lines = this.#found.map(({ place, expected, got }) => `  ${place}: expected ${expected}, got ${got}`);
-    const more = this.#count > lines.length ? `\n  and ${this.#count - lines.length} more` : '';
-    throw new FederationError('data-invalid', `${this.#fileName}: ${this.#count} ${this.#count === 1 ? 'problem' : 'problems'}\n${lines.join('\n')}${more}`, {
-      field: `${this.#fileName}: ${first.place}`, expected: first.expected, got: first.got, next: 'Correct these places in the file.',
-    });
-  }
-}
-
-/** A field as it may be shown in an error: short, on one line. */
-function shown(field: string): string {
-  const text = field.length > 40 ? `${field.slice(0, 40)}...` : field;
-  return text === '' ? 'nothing' : JSON.stringify(text);
-}
 
 /** Splits the text into rows of fields (RFC 4180, sec. 2). Lines with nothing on them are left out. */
 export function parseCsvRows(text: string, fileName: string): CsvRow[] {
-  const problems = new Problems(fileName);
+  const problems = new RowProblems(fileName);
   const rows: CsvRow[] = [];
   let at = text.startsWith('\uFEFF') ? 1 : 0;
   let line = 1;
@@ -112,7 +81,7 @@ export function parseCsvRows(text: string, fileName: string): CsvRow[] {
         const from = at;
         while (at < text.length && text[at] !== ',' && text[at] !== '\n' && !(text[at] === '\r' && (text[at + 1] === '\n' || at + 1 === text.length))) at++;
         const field = text.slice(from, at);
-        if (field.includes('"')) problems.add(`line ${line}`, 'quotes only around a whole field', shown(field));
+        if (field.includes('"')) problems.add(`line ${line}`, 'quotes only around a whole field', kindOfCell(field));
         fields.push(field);
       }
       if (text[at] !== ',') break;
@@ -136,7 +105,7 @@ export function parseCsvRows(text: string, fileName: string): CsvRow[] {
 export function parseCsv(text: string, options: CsvOptions): CsvData {
   const { fileName, labelColumn, numClasses, classNames } = options;
   const readLabels = labelColumn !== undefined && (options.readLabels ?? true);
-  const problems = new Problems(fileName);
+  const problems = new RowProblems(fileName);
   const [header, ...rows] = parseCsvRows(text, fileName);
   if (header === undefined) {
     throw new FederationError('data-invalid', `${fileName}: expected a header row, got an empty file`, {
@@ -155,12 +124,17 @@ export function parseCsv(text: string, options: CsvOptions): CsvData {
   if (labelColumn !== undefined && labelAt === -1) {
     problems.add(`line ${header.line}`, `a label column ${shown(labelColumn)}`, `columns ${shown(names.join(', '))}`);
   }
-  const featureNames = names.filter((_, i) => i !== labelAt);
+  const columns: readonly Column[] = options.columns ?? names.filter((_, i) => i !== labelAt).map((name) => ({ kind: 'number', name, mean: 0, scale: 1 }));
+  for (const { name } of columns) {
+    if (name === labelColumn) problems.add(`line ${header.line}`, 'features that are not the label', `\`columns\` with ${shown(name)}`);
+    else if (!seen.has(name)) problems.add(`line ${header.line}`, `a column ${shown(name)}`, `columns ${shown(names.join(', '))}`);
+  }
+  const featureNames = columns.flatMap((column) => (column.kind === 'number' ? [column.name] : column.values.map((value) => `${column.name}=${value}`)));
   const featureCount = featureNames.length;
   const shape = options.exampleShape ?? [featureCount];
   if (featureCount === 0 || exampleSize(shape) !== featureCount) {
-    const columns = `${featureCount} (of ${names.length} ${names.length === 1 ? 'column' : 'columns'}${labelAt === -1 ? '' : ', one is the label'})`;
-    problems.add(`line ${header.line}`, options.exampleShape ? `${exampleSize(shape)} feature columns for shape [${shape.join(', ')}]` : 'at least 1 feature column', columns);
+    const found = options.columns === undefined ? `${featureCount} (of ${names.length} ${names.length === 1 ? 'column' : 'columns'}${labelAt === -1 ? '' : ', one is the label'})` : `${featureCount} (of ${columns.length} \`columns\`; a category has one for each value)`;
+    problems.add(`line ${header.line}`, options.exampleShape ? `${exampleSize(shape)} feature columns for shape [${shape.join(', ')}]` : 'at least 1 feature column', found);
   }
   problems.throwIfAny(); // What follows would only repeat it for every row.
 
@@ -169,6 +143,7 @@ export function parseCsv(text: string, options: CsvOptions): CsvData {
   const complete = rows.slice(start, start + count).every(({ fields }) => fields.length === names.length);
   const values = new Float32Array(complete ? count * featureCount : 0);
   const labels = readLabels ? new Int32Array(count) : undefined;
+  const places = columns.map((column) => ({ column, position: names.indexOf(column.name), valueAt: new Map(column.kind === 'category' ? column.values.map((value, i) => [value, i]) : []) }));
   for (let i = 0; i < count; i++) {
     const { line, fields } = rows[start + i]!;
     const row = `row ${start + i + 1} (line ${line})`;
@@ -176,28 +151,38 @@ export function parseCsv(text: string, options: CsvOptions): CsvData {
       problems.add(row, `${names.length} fields`, `${fields.length}`);
       continue;
     }
+    if (labels !== undefined) {
+      const cell = fields[labelAt]!.trim();
+      const label = parseLabel(cell, numClasses, classNames);
+      if (typeof label === 'number') labels[i] = label;
+      else problems.add(`${row}, column ${quoted(labelColumn)}`, label.expected, kindOfCell(cell));
+    }
     let at = i * featureCount;
-    for (const [column, field] of fields.entries()) {
-      const trimmed = field.trim();
-      if (column === labelAt) {
-        if (labels === undefined) continue;
-        const label = parseLabel(trimmed, numClasses, classNames);
-        if (typeof label === 'number') labels[i] = label;
-        else problems.add(`${row}, column \`${names[column]}\``, label.expected, shown(trimmed));
+    for (const { column, position, valueAt } of places) {
+      const cell = fields[position]!.trim();
+      if (column.kind === 'number') {
+        const given = isMissing(cell) ? column.whenMissing : decimalNumber.test(cell) ? Number(cell) : undefined;
+        const value = given === undefined ? NaN : Math.fround((given - column.mean) / column.scale);
+        if (Number.isFinite(value)) values[at] = value;
+        else problems.add(`${row}, column ${quoted(column.name)}`, 'a number (float32)', kindOfCell(cell));
+        at++;
         continue;
       }
-      const value = decimalNumber.test(trimmed) ? Math.fround(Number(trimmed)) : NaN;
-      if (Number.isFinite(value)) values[at] = value;
-      else problems.add(`${row}, column \`${names[column]}\``, 'a number (float32)', shown(trimmed));
-      at++;
+      // A name in the list is meant, even if it is one for "missing".
+      const value = valueAt.get(cell);
+      if (value !== undefined) values[at + value] = 1;
+      else if ((isMissing(cell) ? column.whenMissing : column.whenUnknown) === 'refuse') problems.add(`${row}, column ${quoted(column.name)}`, `one of ${shown(column.values.join(', '))}`, kindOfCell(cell));
+      at += column.values.length;
     }
   }
   problems.throwIfAny();
   return { examples: { count, shape: [...shape], values }, labels, featureNames };
 }
 
+const quoted = (name: string | undefined) => `\`${name ?? ''}\``;
+
 /** The class of a label field, or what was expected instead. */
-function parseLabel(field: string, numClasses: number | undefined, classNames: readonly string[] | undefined): number | { expected: string } {
+export function parseLabel(field: string, numClasses: number | undefined, classNames: readonly string[] | undefined): number | { expected: string } {
   if (classNames !== undefined) {
     const label = classNames.indexOf(field);
     return label === -1 ? { expected: `one of ${shown(classNames.join(', '))}` } : label;

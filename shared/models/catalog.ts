@@ -12,9 +12,12 @@ export interface ZooEntry {
   readonly accepts: string;
   /** The least height and width of an image it takes; undefined: examples of any shape (they are flattened). */
   readonly minImageSide: number | undefined;
+  /** Takes the ids of `features: tokens` and nothing else, which a shape cannot tell: it is not proposed to anybody. */
+  readonly isForTokens?: boolean;
 }
 
 const flat = { accepts: 'any shape', minImageSide: undefined } as const;
+const tokens = { accepts: 'token ids [length] (docs/data.md)', minImageSide: undefined, isForTokens: true } as const;
 const image = (minImageSide: number) => ({ accepts: `images [height, width, channels] of at least ${minImageSide}x${minImageSide}`, minImageSide });
 
 const catalog = [
@@ -27,6 +30,7 @@ const catalog = [
   { name: 'cnn-medium', description: 'conv 5x5x8, max pool, conv 5x5x16, max pool', ...image(8) },
   { name: 'cnn-wide', description: 'conv 5x5x32 stride 3, then a hidden layer of 64', ...image(6) },
   { name: 'lenet', description: 'conv 5x5x6, max pool, conv 5x5x16, max pool, no padding, hidden layers of 120 and 84', ...image(16) },
+  { name: 'text-embedding', description: 'the mean of 32-dimensional embeddings of tokens, then a hidden layer of 64', ...tokens },
 ] as const satisfies readonly ZooEntry[];
 
 export type ZooName = (typeof catalog)[number]['name'];
@@ -42,7 +46,7 @@ export function describeZoo(): readonly ZooEntry[] {
 
 /** The names of the models that take examples of this shape. */
 export function fittingZooNames(exampleShape: readonly number[]): readonly ZooName[] {
-  return catalog.filter((entry) => fits(entry, exampleShape)).map((entry) => entry.name);
+  return catalog.filter((entry: ZooEntry) => entry.isForTokens !== true && fits(entry, exampleShape)).map((entry) => entry.name);
 }
 
 /** Throws `model-invalid`, listing the names that would do, unless the zoo has such a model for such examples. */
@@ -69,6 +73,7 @@ export function checkZooModel(name: string, exampleShape: readonly number[]): Zo
 }
 
 function fits(entry: ZooEntry, exampleShape: readonly number[]): boolean {
+  if (entry.isForTokens === true) return exampleShape.length === 1;
   if (entry.minImageSide === undefined) return true;
   const [height = 0, width = 0] = exampleShape;
   return exampleShape.length === 3 && height >= entry.minImageSide && width >= entry.minImageSide;

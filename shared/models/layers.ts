@@ -61,7 +61,8 @@ export function logits(options: ZooModelOptions): Layer {
   return tf.layers.dense({ name: 'logits', units: options.numClasses, kernelInitializer, biasInitializer: 'zeros' });
 }
 
-function layerSeed({ seed }: ZooModelOptions, name: string): number {
+/** The seed of a layer's first weights. */
+export function layerSeed({ seed }: ZooModelOptions, name: string): number {
   // TF.js takes the seed 0 for "no seed" and would draw another one.
   return deriveSeed(seed, 'weights', name) || 1;
 }

@@ -9,6 +9,7 @@ import type { ZooModelOptions } from './layers.ts';
 import { mlp } from './mlp.ts';
 import { cnnMedium, cnnSmall, cnnWide, lenet } from './small-cnn.ts';
 import { softmaxRegression } from './softmax-regression.ts';
+import { textEmbedding } from './text-embedding.ts';
 
 const builders: Record<ZooName, (options: ZooModelOptions) => LayersModel> = {
   'softmax-regression': softmaxRegression,
@@ -20,6 +21,7 @@ const builders: Record<ZooName, (options: ZooModelOptions) => LayersModel> = {
   'cnn-medium': cnnMedium,
   'cnn-wide': cnnWide,
   lenet,
+  'text-embedding': textEmbedding,
 };
 
 /**

@@ -5,18 +5,23 @@
  * Problems: `file-unreadable` when a file is missing or may not be read, `data-invalid` when its content is wrong,
  * `usage-invalid` for a bad `--data` argument.
  */
-import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
-import { promisify } from 'node:util';
-import { gunzip } from 'node:zlib';
+import { z } from 'zod';
+import { parseYaml } from '../config/load.ts';
 import { DataSourceSchema } from '../config/task-config.ts';
 import type { DataSource } from '../config/task-config.ts';
 import { parseCsv } from '../datasets/csv.ts';
 import { checkIdxCounts, encodeIdxImages, encodeIdxLabels, parseIdxImages, parseIdxLabels } from '../datasets/idx.ts';
+import { selectRange } from '../datasets/selection.ts';
 import { syntheticExamples } from '../datasets/synthetic.ts';
+import { textExamples } from '../datasets/text-features.ts';
+import { parseTextTable } from '../datasets/text-table.ts';
 import { FederationError, unreachable } from '../errors.ts';
 import type { Examples, LabelledExamples } from '../types/matrix.ts';
+import { readBytes, readText, unreadable } from './source-files.ts';
+import { readSpamCorpus } from './spam-corpus.ts';
 
 export interface LoadDataOptions {
   /** Folder that relative paths start from. */
@@ -25,8 +30,6 @@ export interface LoadDataOptions {
   readonly numClasses: number;
   /** True: labels must be there. False: they are neither needed nor read (a transfer set is public but unlabelled). */
   readonly needLabels: boolean;
-  /** Names of the classes in a CSV file whose label column holds names. */
-  readonly classNames?: readonly string[];
 }
 
 export interface LoadedData {
@@ -37,8 +40,6 @@ export interface LoadedData {
 
 /** Where the Debian package `dataset-fashion-mnist` puts its files. */
 const FASHION_MNIST_DIR = '/usr/share/datasets/fashion-mnist';
-/** No file is read, and no .gz unpacked, beyond this. 1 GiB: twenty times MNIST. */
-const MAX_FILE_BYTES = 2 ** 30;
 
 /** Reads the examples a source names. Throws `file-unreadable` or `data-invalid`. */
 export async function loadDataSource(source: DataSource, options: LoadDataOptions): Promise<LoadedData> {
@@ -59,12 +60,28 @@ export async function loadDataSource(source: DataSource, options: LoadDataOption
         });
       }
       const path = resolve(options.baseDir, source.path);
-      const { offset, size, labelColumn } = source;
-      const text = decodeUtf8(await readBytes(path), path);
-      const { examples, labels } = parseCsv(text, {
-        fileName: path, labelColumn, numClasses, classNames: options.classNames, readLabels: needLabels, exampleShape, offset, size,
-      });
+      const { offset, size, labelColumn, classNames, columns } = source;
+      if (needLabels) checkClassNames(classNames, numClasses);
+      const text = await readText(path);
+      const { examples, labels } = parseCsv(text, { fileName: path, labelColumn, numClasses, classNames, columns, readLabels: needLabels, exampleShape, offset, size });
       return { examples, labels };
+    }
+    case 'text': {
+      const path = resolve(options.baseDir, source.path);
+      const { offset, size, textColumn, labelColumn, classNames } = source;
+      const format = /\.(csv|tsv|jsonl)(\.gz)?$/i.exec(path)?.[1]?.toLowerCase() as 'csv' | 'tsv' | 'jsonl' | undefined;
+      if (format === undefined) {
+        throw new FederationError('data-invalid', `${path}: the name does not say what kind of file this is.`, { field: path, expected: 'a name that ends in .csv, .tsv or .jsonl, or in one of these and .gz', got: source.path, next: 'Convert the file, or rename it.' });
+      }
+      if (needLabels) checkClassNames(classNames, numClasses);
+      const { texts, labels } = parseTextTable(await readText(path), { fileName: path, format, textColumn, labelColumn, classNames, numClasses: needLabels ? numClasses : undefined, offset, size });
+      return { examples: textExamples(texts, source, exampleShape), labels };
+    }
+    case 'spam-assassin': {
+      if (numClasses !== 2) throw new FederationError('data-invalid', 'E-mails are wanted or spam: there are two classes.', { field: 'data.numClasses', expected: '2', got: String(numClasses), next: 'Set data.numClasses to 2.' });
+      const { texts, labels } = await readSpamCorpus();
+      const [start, count] = selectRange(texts.length, source, source.source);
+      return { examples: textExamples(texts.slice(start, start + count), source, exampleShape), labels: needLabels ? labels.slice(start, start + count) : undefined };
     }
     case 'synthetic': {
       const { size, seed, centerSeed } = source;
@@ -143,56 +160,9 @@ async function listFiles(folder: string, whenMissing?: string): Promise<string[]
   }
 }
 
-/** The whole file, unpacked when its name ends in .gz; at most MAX_FILE_BYTES either way. */
-async function readBytes(path: string): Promise<Uint8Array> {
-  let bytes: Uint8Array;
-  try {
-    const found = await stat(path);
-    // A pipe or device has no size to check.
-    if (!found.isFile()) throw new Error(found.isDirectory() ? 'a folder' : 'not a regular file');
-    if (found.size > MAX_FILE_BYTES) throw tooLarge(path, `${found.size} bytes`);
-    bytes = await readFile(path);
-  } catch (error) {
-    throw error instanceof FederationError ? error : unreadable(path, error);
-  }
-  if (!path.endsWith('.gz')) return bytes;
-  try {
-    return await promisify(gunzip)(bytes, { maxOutputLength: MAX_FILE_BYTES });
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(path, 'more when unpacked');
-    const got = cause instanceof Error ? cause.message : String(cause);
-    throw new FederationError('data-invalid', `${path}: expected gzip data, got ${got}`, {
-      field: path, expected: 'gzip data', got, next: 'Give the whole, unchanged file; download it again if it was cut off.', cause,
-    });
-  }
-}
-
-function tooLarge(path: string, got: string): FederationError {
-  const expected = `at most ${MAX_FILE_BYTES} bytes`;
-  return new FederationError('data-invalid', `${path}: expected ${expected}, got ${got}`, { field: path, expected, got, next: 'Split the file into several sources.' });
-}
-
-const reasons: Readonly<Record<string, string>> = {
-  ENOENT: 'no such file or folder',
-  EACCES: 'no permission to read it',
-  EPERM: 'no permission to read it',
-  ENOTDIR: 'not a folder',
-};
-
-function unreadable(path: string, cause: unknown, next = 'Check the path and its permissions.'): FederationError {
-  const code = (cause as NodeJS.ErrnoException).code ?? '';
-  const got = reasons[code] ?? (cause instanceof Error ? cause.message : String(cause));
-  return new FederationError('file-unreadable', `can't read ${path}: ${got}`, { field: path, expected: 'a readable file', got, next, cause });
-}
-
-function decodeUtf8(bytes: Uint8Array, path: string): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch (cause) {
-    throw new FederationError('data-invalid', `${path}: expected UTF-8 text, got other bytes`, {
-      field: path, expected: 'UTF-8 text', got: 'other bytes', next: 'Save the file as UTF-8.', cause,
-    });
-  }
+function checkClassNames(names: readonly string[] | undefined, numClasses: number): void {
+  if (names === undefined || names.length === numClasses) return;
+  throw new FederationError('data-invalid', 'There is not one name for each class.', { field: 'classNames', expected: `${numClasses} names`, got: String(names.length), next: 'Name every class of data.numClasses, in the order of the labels.' });
 }
 
 /**
@@ -200,7 +170,9 @@ function decodeUtf8(bytes: Uint8Array, path: string): string {
  *
  *     mnist  mnist:test  fashion-mnist  fashion-mnist:test     well-known data, `train` split unless named
  *     path/to/folder                                           IDX files
- *     path/to/file.csv  path/to/file.csv#labelColumn           a table
+ *     path/to/file.csv  path/to/file.csv#labelColumn           a table of numbers
+ *     path/to/file.tsv  path/to/file.jsonl#labelColumn         texts, as hashed n-grams; label column `label` unless named
+ *     spam-assassin                                            e-mails, as hashed n-grams
  *     synthetic  synthetic:SIZE  synthetic:SIZE:SEED           Gaussian blobs
  */
 export function parseDataArgument(text: string): DataSource {
@@ -214,6 +186,7 @@ export function parseDataArgument(text: string): DataSource {
     if (rest.length > 0 || (split !== undefined && split !== 'train' && split !== 'test')) throw invalid(`${name}, ${name}:train or ${name}:test`, 'Choose the split `train` or `test`.');
     return DataSourceSchema.parse({ source: name, split });
   }
+  if (name === 'spam-assassin' && parts.length === 0) return DataSourceSchema.parse({ source: name });
   if (name === 'synthetic') {
     const numbers = parts.map((part) => (/^\d{1,10}$/.test(part) ? Number(part) : NaN));
     const parsed = DataSourceSchema.safeParse({ source: 'synthetic', size: numbers[0], seed: numbers[1] });
@@ -226,7 +199,26 @@ export function parseDataArgument(text: string): DataSource {
     if (labelColumn === '') throw invalid('the header of the label column after #', 'Name the column, or leave out the #.');
     return DataSourceSchema.parse({ source: 'csv', path, labelColumn });
   }
+  const texts = /^(.*\.(?:tsv|jsonl)(?:\.gz)?)(?:#(.*))?$/is.exec(text);
+  if (texts !== null) {
+    const [, path, labelColumn] = texts;
+    if (labelColumn === '') throw invalid('the header of the label column after #', 'Name the column, or leave out the #.');
+    return DataSourceSchema.parse({ source: 'text', path, labelColumn });
+  }
   return DataSourceSchema.parse({ source: 'idx', path: text });
+}
+
+/** A file that describes data with all their keys. */
+const DataFileSchema = z.strictObject({ data: DataSourceSchema });
+
+/**
+ * As `parseDataArgument`; and `FILE.yaml` is a file whose section `data` has the keys of docs/data.md, with paths relative to it. Throws `config-invalid` or `file-unreadable`
+ * for what is wrong with that file.
+ */
+export async function readDataArgument(text: string): Promise<DataSource> {
+  if (!/\.ya?ml$/i.test(text)) return parseDataArgument(text);
+  const { data } = parseYaml(DataFileSchema, await readText(text), text);
+  return 'path' in data ? { ...data, path: resolve(dirname(text), data.path) } : data;
 }
 
 /**

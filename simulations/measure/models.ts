@@ -1,7 +1,7 @@
 /** The models that are timed: those of the zoo, and two classics that other frameworks are compared on. */
 import type { ModelSource } from '../../shared/compute/engine.ts';
 import { SeededGenerator } from '../../shared/datasets/seeded-generator.ts';
-import { zooNames } from '../../shared/models/catalog.ts';
+import { fittingZooNames } from '../../shared/models/catalog.ts';
 import { type Examples, exampleSize } from '../../shared/types/matrix.ts';
 
 export const exampleShape = [28, 28, 1] as const;
@@ -18,7 +18,7 @@ export function benchModels(): readonly BenchModel[] {
   return [
     { name: 'MLP', source: sequential([flatten(), hidden(128), hidden(64), dense(numClasses)], [[784, 128], [128], [128, 64], [64], [64, numClasses], [numClasses]]) },
     { name: 'CNN', source: sequential([convolution(16), maxPool(), convolution(32), maxPool(), flatten(), dense(numClasses)], [[5, 5, 1, 16], [16], [5, 5, 16, 32], [32], [512, numClasses], [numClasses]]) },
-    ...zooNames().map((name) => ({ name, source: { kind: 'zoo', name, exampleShape, numClasses } as const })),
+    ...fittingZooNames(exampleShape).map((name) => ({ name, source: { kind: 'zoo', name, exampleShape, numClasses } as const })),
   ];
 }
 

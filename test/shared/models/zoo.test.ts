@@ -29,14 +29,15 @@ describe('model zoo', () => {
 
   for (const name of zooNames()) {
     it(`${name}: gives logits of every class, and the same weights for the same seed only`, () => {
-      const model = build(name, 3, [16, 17, 2]);
-      const output = model.predict(tf.ones([2, 16, 17, 2])) as tf.Tensor;
+      const shape = name === 'text-embedding' ? [9] : [16, 17, 2];
+      const model = build(name, 3, shape);
+      const output = model.predict(tf.ones([2, ...shape])) as tf.Tensor;
       expect(output.shape).toEqual([2, 7]);
       expect(model.name).toBe(name);
       const { activation } = model.layers.at(-1)!.getConfig();
       expect(activation).toBe('linear');
-      expect(weights(build(name, 3, [16, 17, 2]))).toEqual(weights(model));
-      expect(weights(build(name, 4, [16, 17, 2]))).not.toEqual(weights(model));
+      expect(weights(build(name, 3, shape))).toEqual(weights(model));
+      expect(weights(build(name, 4, shape))).not.toEqual(weights(model));
     });
   }
 
@@ -69,6 +70,14 @@ describe('model zoo', () => {
     // 784*100 + 100 + 100*100 + 100 + 100*7 + 7; and 6*25 + 6, 16*6*25 + 16, 256*120 + 120, 120*84 + 84, 84*7 + 7.
     expect(build('mlp-100-100', 1, [28, 28, 1]).countParams()).toBe(89_307);
     expect(build('lenet', 1, [28, 28, 1]).countParams()).toBe(156 + 2416 + 30_840 + 10_164 + 595);
+  });
+
+  it('looks tokens up by id, in whatever order they come, and takes nothing but lists of them', () => {
+    const model = build('text-embedding', 1, [4]);
+    const logits = (ids: number[]) => [...(model.predict(tf.tensor([ids])) as tf.Tensor).dataSync()];
+    expect(logits([4095, 7, 7, 0])).toEqual(logits([7, 4095, 0, 7]));
+    expect(logits([4095, 7, 7, 0])).not.toEqual(logits([4094, 7, 7, 0]));
+    expect(problemOf(() => build('text-embedding', 1, [28, 28, 1]))).toMatchObject({ code: 'model-invalid', expected: 'token ids [length] (docs/data.md)' });
   });
 
   it('lists the fitting names when a name or a shape is wrong', () => {

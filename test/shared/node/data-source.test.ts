@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { DataSourceSchema } from '../../../shared/config/task-config.ts';
+import { DataSourceSchema, type DataSource } from '../../../shared/config/task-config.ts';
 import { encodeIdxImages, encodeIdxLabels } from '../../../shared/datasets/idx.ts';
 import { labelHistogram } from '../../../shared/datasets/partition.ts';
 import { syntheticExamples } from '../../../shared/datasets/synthetic.ts';
 import { FederationError } from '../../../shared/errors.ts';
-import { loadDataSource, parseDataArgument, writeIdxFolder } from '../../../shared/node/data-source.ts';
+import { loadDataSource, parseDataArgument, readDataArgument, writeIdxFolder } from '../../../shared/node/data-source.ts';
 import { selectLabelled } from '../../../shared/types/matrix.ts';
 
 let dir: string;
@@ -171,7 +171,7 @@ describe('CSV and synthetic sources', () => {
     const options = { baseDir: join(dir, 'tables'), exampleShape: [1], numClasses: 2, needLabels: true };
     expect(await loadDataSource(parseDataArgument('a.csv#y'), options)).toEqual({ examples: { count: 2, shape: [1], values: Float32Array.of(0.5, 0.25) }, labels: Int32Array.of(1, 0) });
     expect((await loadDataSource(parseDataArgument('a.csv#y'), { ...options, needLabels: false })).labels).toBeUndefined();
-    expect((await loadDataSource(parseDataArgument('names.csv#y'), { ...options, classNames: ['no', 'yes'] })).labels).toEqual(Int32Array.of(0, 1));
+    expect((await loadDataSource({ ...parseDataArgument('names.csv#y'), classNames: ['no', 'yes'] } as DataSource, options)).labels).toEqual(Int32Array.of(0, 1));
     expect(await refusal(loadDataSource(parseDataArgument('a.csv'), options))).toMatchObject({ code: 'data-invalid', field: 'labelColumn' });
     expect((await refusal(loadDataSource(parseDataArgument('a.csv#z'), options))).message).toContain('columns "x, y"');
     await writeFile(join(dir, 'tables', 'latin1.csv'), Buffer.from('é,y\n1,0\n', 'latin1'));
@@ -203,5 +203,61 @@ describe('parseDataArgument', () => {
     } catch (error) {
       expect(error).toMatchObject({ code: 'usage-invalid', field: '--data' });
     }
+  });
+});
+
+describe('texts', () => {
+  const shape = { baseDir: '.', exampleShape: [64], numClasses: 2, needLabels: true };
+  const parse = (source: object) => DataSourceSchema.parse(source);
+
+  it('come from files by their endings, unpacked where they are packed, with labels or names of classes', async () => {
+    const content = 'label\ttext\nham\tsee you at one\nspam\tWIN a prize!!!\n';
+    await folder('texts', { 'a.tsv': content, 'a.tsv.gz': gzipSync(content), 'a.jsonl': '{"label":"ham","text":"see you at one"}\n{"label":"spam","text":"WIN a prize!!!"}\n', 'a.csv': 'label,text\n0,see you at one\n1,WIN a prize!!!\n', 'a.txt': 'x' });
+    const options = { ...shape, baseDir: join(dir, 'texts') };
+    const classNames = ['ham', 'spam'];
+    const first = await loadDataSource(parse({ source: 'text', path: 'a.tsv', classNames }), options);
+    expect(first.labels).toEqual(Int32Array.of(0, 1));
+    expect(first.examples.shape).toEqual([64]);
+    for (const [path, names] of [['a.tsv.gz', classNames], ['a.jsonl', classNames], ['a.csv', undefined]] as const) expect(await loadDataSource(parse({ source: 'text', path, classNames: names }), options)).toEqual(first);
+    expect((await loadDataSource(parse({ source: 'text', path: 'a.tsv' }), { ...options, needLabels: false })).labels).toBeUndefined();
+    expect(await refusal(loadDataSource(parse({ source: 'text', path: 'a.txt' }), options))).toMatchObject({ code: 'data-invalid', expected: expect.stringContaining('.jsonl') as string });
+    expect(await refusal(loadDataSource(parse({ source: 'text', path: 'a.tsv', classNames: ['a', 'b', 'c'] }), options))).toMatchObject({ code: 'data-invalid', field: 'classNames', expected: '2 names' });
+  });
+
+  it('that are no UTF-8 are refused with the line, and nothing of it', async () => {
+    await folder('bytes', { 'latin1.tsv': Buffer.from('label\ttext\n0\tfine\n1\tcafé secret\n', 'latin1') });
+    const error = await refusal(loadDataSource(parse({ source: 'text', path: 'latin1.tsv' }), { ...shape, baseDir: join(dir, 'bytes') }));
+    expect(error).toMatchObject({ code: 'data-invalid', expected: 'UTF-8 text', next: 'Save the file as UTF-8.' });
+    expect(error.field).toMatch(/latin1\.tsv: line 3$/);
+    expect(error.message).not.toContain('secret');
+  });
+
+  it('of real e-mails: two thirds wanted, one third spam, in the same order each time, none twice', async () => {
+    const load = (source: object, options: object = {}) => loadDataSource(parse({ source: 'spam-assassin', features: 'surface', ...source }), { ...shape, exampleShape: [16], ...options });
+    const all = await load({});
+    // Of 6046 messages, 4150 of them wanted, without copies.
+    expect([all.examples.count, all.labels!.filter((label) => label === 0).length]).toEqual([5932, 4111]);
+    const part = await load({ offset: 1000, size: 500 });
+    expect(part.examples.values).toEqual(all.examples.values.slice(16_000, 24_000));
+    const wanted = part.labels!.filter((label) => label === 0).length / 500;
+    expect(wanted).toBeGreaterThan(0.6);
+    expect(wanted).toBeLessThan(0.75);
+    expect((await load({ size: 10 }, { needLabels: false })).labels).toBeUndefined();
+    expect(await refusal(load({}, { numClasses: 3 }))).toMatchObject({ code: 'data-invalid', field: 'data.numClasses' });
+    expect(await refusal(load({ offset: 6000, size: 100 }))).toMatchObject({ code: 'data-invalid' });
+  });
+});
+
+describe('files that describe data', () => {
+  it('have every key of a source, with paths relative to the file', async () => {
+    const path = await folder('described', { 'mine.yaml': 'data:\n  source: csv\n  path: table.csv\n  labelColumn: y\n  classNames: [no, yes]\n  columns:\n    - { kind: number, name: a, mean: 1, scale: 2 }\n', 'table.csv': 'id,a,y\n7,5,yes\n', 'bad.yaml': 'data: { source: csv, path: table.csv, labelcolumn: y }' });
+    const source = await readDataArgument(join(path, 'mine.yaml'));
+    expect(source).toMatchObject({ source: 'csv', path: join(path, 'table.csv') });
+    expect(await loadDataSource(source, { baseDir: '/', exampleShape: [1], numClasses: 2, needLabels: true })).toEqual({ examples: { count: 1, shape: [1], values: Float32Array.of(2) }, labels: Int32Array.of(1) });
+    expect((await refusal(readDataArgument(join(path, 'bad.yaml')))).message).toContain('did you mean `labelColumn`?');
+    expect((await refusal(readDataArgument(join(path, 'gone.yaml')))).code).toBe('file-unreadable');
+    expect(await readDataArgument('mnist:test')).toEqual(parseDataArgument('mnist:test'));
+    expect(parseDataArgument('mail.jsonl#kind')).toMatchObject({ source: 'text', path: 'mail.jsonl', labelColumn: 'kind' });
+    expect(parseDataArgument('spam-assassin')).toMatchObject({ source: 'spam-assassin', features: 'hashedNgrams' });
   });
 });
