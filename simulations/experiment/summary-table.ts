@@ -45,7 +45,7 @@ export function renderSummary(rows: readonly SettingSummary[]): string {
     '',
     'Mean ± sample standard deviation over seeds. final: the model of the coordinator (or the baseline) on the test set; clients: the mean over their students; local only: the same students without the others.',
     ...caseNotes(rows),
-    EPSILON_CAPTION,
+    ...(rows.some(({ statement }) => statement !== undefined && statement !== null && statement.claim !== 'none') ? [EPSILON_CAPTION] : []),
     ...notes.map((note, i) => `[${letterOf(i)}] ${note}`),
     '',
   ].join('\n');
