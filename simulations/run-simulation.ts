@@ -18,6 +18,7 @@ import type { RandomSource } from '../shared/ports/random-source.ts';
 import type { ClientPolicy } from '../shared/privacy/client-policy.ts';
 import type { ReleaseParameters } from '../shared/privacy/release.ts';
 import type { FinishReason } from '../shared/protocol/messages.ts';
+import { roundPolicyOf } from '../shared/rounds/policy.ts';
 import { exampleSize, type Examples, type LabelledExamples, type Matrix } from '../shared/types/matrix.ts';
 import type { Delta, Epsilon } from '../shared/types/units.ts';
 import { ClientMetricsSchema, type ClientMetrics } from '../client/participant/metrics.ts';
@@ -27,6 +28,7 @@ import { Coordinator, planTaskRelease } from '../server/coordinator/coordinator.
 import { openTeacher } from '../server/coordinator/teacher.ts';
 import { SharedEngine } from './device-engine.ts';
 import { MemoryStore } from './memory-store.ts';
+import { Faults } from './network/faults.ts';
 import { memoryConnector, type Network, type Traffic } from './network/memory-transport.ts';
 import { VirtualClock } from './network/virtual-clock.ts';
 import type { Scenario } from './scenario.ts';
@@ -114,14 +116,17 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
   const models = scenario.clients.groups.flatMap((group) => Array.from({ length: group.count }, () => group));
   const parts = partition(data.pool.labels, data.pool.numClasses, scenario.clients.partition, models.length, deriveSeed(task.seed, 'partition'));
   const datasets = shareOut(data.pool, parts);
+  const faults = scenario.faults === undefined ? undefined : new Faults(scenario.faults, models.length, roundPolicyOf(task).stages, deriveSeed(task.seed, 'faults'));
   const participants = models.map(({ model, stepMs, view = [] }, index) => {
     const name = `client-${index + 1}`;
     const privateDataset = datasets[index]!;
     const clientStore = new MemoryStore();
     const clientRandom = options.random(name);
     const traffic: Traffic = { bytesUp: 0, bytesDown: 0 };
+    const link = networkOf(scenario, deriveSeed(task.seed, 'network', name));
+    const network = faults?.network(index, link, (round, stage) => emit(name).emit({ event: 'vanished', round, stage, at: clock.now() })) ?? link;
     const participant = new Participant({
-      connector: memoryConnector({ endpoint: () => coordinator, clock, network: networkOf(scenario, deriveSeed(task.seed, 'network', name)), traffic }),
+      connector: memoryConnector({ endpoint: () => coordinator, clock, network, traffic }),
       coordinatorFingerprint: coordinator.fingerprint,
       identity: generateIdentity(clientRandom),
       clock,
@@ -129,7 +134,7 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
       crypto,
       ledger: new MemoryLedger(),
       policy: { ...agreeable, delta: task.privacy.delta as Delta },
-      engine: shared.device(name, { stepMs }),
+      engine: shared.device(name, { stepMs: stepMs * (faults?.slowness(index) ?? 1) }),
       prepare: () =>
         Promise.resolve({
           store: clientStore,

@@ -10,6 +10,7 @@ import { viewShape } from '../shared/datasets/views.ts';
 import { FederationError } from '../shared/errors.ts';
 import { checkZooModel } from '../shared/models/catalog.ts';
 import { AlgorithmSchema, algorithmRules } from './baselines/algorithm.ts';
+import { dropoutCount } from './network/faults.ts';
 
 const GroupSchema = z.strictObject({
   /** How many clients are alike. */
@@ -49,6 +50,17 @@ export const ScenarioSchema = z.strictObject({
       breakRate: z.number().min(0).max(0.9).default(0),
     })
     .prefault({}),
+  /** Clients that vanish and come back, and slow ones; default: none. */
+  faults: z
+    .strictObject({
+      /** Share of all clients that vanishes in each round, each in a stage that the seed chooses. */
+      dropoutRate: z.number().min(0).max(0.9).default(0),
+      /** How long a client that vanished cannot reach the coordinator, in virtual milliseconds. */
+      awayMs: z.number().min(0).max(86_400_000).default(60_000),
+      /** This share of the clients trains and sends `factor` times as slowly as its group, in every round. */
+      stragglers: z.strictObject({ share: z.number().min(0).max(1).default(0), factor: z.number().min(1).max(1000).default(10) }).prefault({}),
+    })
+    .optional(),
 });
 export type Scenario = Omit<z.infer<typeof ScenarioSchema>, 'task'> & { readonly task: TaskConfig };
 
@@ -86,6 +98,15 @@ function checkBetweenSections(scenario: Scenario, fileName: string): Scenario {
       expected: `at most ${clients}`,
       got: String(scenario.task.schedule.minClients),
       next: 'Lower task.schedule.minClients, or raise the counts in clients.groups.',
+    });
+  }
+  const vanishing = dropoutCount(scenario.faults?.dropoutRate ?? 0, clients);
+  if (clients - vanishing < scenario.task.schedule.quorum) {
+    throw new FederationError('config-invalid', `${fileName}: so many clients vanish in each round that none can ever have its quorum.`, {
+      field: 'faults.dropoutRate',
+      expected: `at most ${Math.max(0, clients - scenario.task.schedule.quorum)} of ${clients} clients`,
+      got: `${vanishing} of ${clients}`,
+      next: 'Lower faults.dropoutRate or task.schedule.quorum.',
     });
   }
   checkGroups(scenario, fileName);

@@ -4,13 +4,13 @@
  *
  * - A signature that a hundred clients check is checked once.
  * - Two clients agree on a shared point from either side: the second side gets the first one's.
- * - A thousand clients read one roster: its contents are its name.
+ * - What a thousand clients are sent alike, a roster or a list of signatures, is read once (`shared-readings.ts`).
  *
  * For simulations only: whoever shares this memory knows all secrets in it.
  */
 import type { Accelerator } from '../shared/crypto/accelerator.ts';
 import type { CryptoProvider } from '../shared/crypto/provider.ts';
-import { shareRosters } from '../shared/secure-aggregation/roster.ts';
+import { shareReadings } from '../shared/secure-aggregation/shared-readings.ts';
 
 /** Longer messages than those of secure aggregation and of sessions (their signatures are over hashes) are not remembered. */
 const longestMessage = 512;
@@ -81,6 +81,6 @@ export function sharedCrypto(crypto: CryptoProvider & Accelerator): CryptoProvid
       return answer;
     },
   };
-  shareRosters(shared);
+  shareReadings(shared);
   return shared;
 }

@@ -25,6 +25,7 @@ import {
   encodeUnmask,
   isSignedBy,
   peerConsistency,
+  type PeerSignature,
   type RevealedShare,
   type SealedShare,
 } from './messages.ts';
@@ -32,6 +33,7 @@ import { toRing } from './modulus.ts';
 import { checkPolicy, type ParticipantPolicy, type RoundContext } from './parameters.ts';
 import { indexIn, readRoster, type Roster } from './roster.ts';
 import { splitSecret } from './shamir.ts';
+import { readOnce } from './shared-readings.ts';
 import { holdersOf, neighborsOf } from './share-graph.ts';
 import { survivorsDigestOf } from './transcript.ts';
 
@@ -245,6 +247,17 @@ export function signSurvivors(state: ParticipantState, survivorsMessage: Uint8Ar
   };
 }
 
+/** Whether a peer has signed the survivors that this client has signed. */
+function isConsistent({ signer, signature }: PeerSignature, { context, roster, digest }: Pick<SignedState, 'context' | 'roster' | 'digest'>, crypto: CryptoProvider): boolean {
+  const { identity } = roster.adverts[signer]!;
+  return isSignedBy(peerConsistency(context, identity, roster.keyContext.rosterRoot, digest, signature), identity, crypto);
+}
+
+function onceOnly<T>(compute: () => T): () => T {
+  let result: { readonly value: T } | undefined;
+  return () => (result ??= { value: compute() }).value;
+}
+
 /**
  * Stage 5, unmask: one share of each owner, of the secret that the agreed survivors call for. The new state has no secrets and answers nothing
  * more: store it before the message goes out.
@@ -255,14 +268,17 @@ export function unmask(state: ParticipantState, signaturesMessage: Uint8Array, {
   const { rosterRoot } = roster.keyContext;
   const { quorum } = roster.graph;
   const isSurvivor = new Set(survivors);
-  const signatures = decodeSignatures(signaturesMessage, context, rosterRoot, digest, roster.graph.clients);
+  // A message is about one round, roster and set of survivors: whether its signatures fit is the same for all who have these.
+  const agreed = { context, roster, digest };
+  const signatures = readOnce(crypto, [rosterRoot, digest, signaturesMessage], () =>
+    decodeSignatures(signaturesMessage, context, rosterRoot, digest, roster.graph.clients).map((entry) => ({ ...entry, fits: onceOnly(() => isConsistent(entry, agreed, crypto)) })),
+  );
   // This client has signed. Any survivor counts, neighbor or not; that a signer's advert was not checked when it is no neighbor is made up for by its signature here.
   let agreeing = 1;
-  for (const { signer, signature } of signatures) {
+  for (const { signer, fits } of signatures) {
     if (agreeing >= quorum) break;
     if (signer === own || !isSurvivor.has(signer)) continue;
-    const signerIdentity = roster.adverts[signer]!.identity;
-    if (isSignedBy(peerConsistency(context, signerIdentity, rosterRoot, digest, signature), signerIdentity, crypto)) agreeing++;
+    if (fits()) agreeing++;
   }
   if (agreeing < quorum) throw tooFew('clients that signed the same survivors', quorum, agreeing);
   const revealed = state.held

@@ -2,11 +2,12 @@
 import type { CryptoProvider } from '../crypto/provider.ts';
 import { isLowOrderKey, keyPrefix } from '../crypto/small-order.ts';
 import { FederationError } from '../errors.ts';
-import { equalBytes, toHex } from '../types/bytes.ts';
+import { equalBytes } from '../types/bytes.ts';
 import { isBefore, type KeyContext } from './key-derivation.ts';
 import { decodeRoster, type Advert } from './messages.ts';
 import { checkCohort, type RoundContext } from './parameters.ts';
 import { shareGraph, type ShareGraph } from './share-graph.ts';
+import { readOnce } from './shared-readings.ts';
 import { rosterRootOf } from './transcript.ts';
 
 /** Plain data. A client is named by its index in `adverts`. */
@@ -40,26 +41,8 @@ export function rosterOf(context: RoundContext, adverts: readonly Advert[], cryp
 
 /** The roster in a coordinator's message, checked but for its signatures. */
 export function readRoster(message: Uint8Array, context: RoundContext, crypto: CryptoProvider): Roster {
-  const known = sharedRosters.get(crypto);
-  if (known === undefined) return rosterOf(context, decodeRoster(message, context), crypto);
-  const name = toHex(context.manifestHash) + toHex(crypto.sha256(message));
-  const roster = known.get(name) ?? rosterOf(context, decodeRoster(message, context), crypto);
-  known.set(name, roster);
-  for (const oldest of known.keys()) {
-    if (known.size <= keptRosters) break;
-    known.delete(oldest);
-  }
-  return roster;
-}
-
-/** By what they are the contents of: the manifest's hash, which covers every parameter, and that of the message. */
-const sharedRosters = new WeakMap<CryptoProvider, Map<string, Roster>>();
-/** A roster of 10,000 clients has 2.4 MB, and all of them read the same one. */
-const keptRosters = 2;
-
-/** From now on all who read rosters with this very provider share them: for many clients in one process. */
-export function shareRosters(crypto: CryptoProvider): void {
-  sharedRosters.set(crypto, new Map());
+  // The manifest's hash covers every parameter.
+  return readOnce(crypto, [context.manifestHash, message], () => rosterOf(context, decodeRoster(message, context), crypto));
 }
 
 /** Index of an identity, by bisection; throws `not-in-cohort`. */

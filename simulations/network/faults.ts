@@ -11,6 +11,11 @@ export interface FaultPlan {
   readonly stragglers: { readonly share: number; readonly factor: number };
 }
 
+/** How many of so many clients vanish in a round. */
+export function dropoutCount(dropoutRate: number, clients: number): number {
+  return Math.round(dropoutRate * clients);
+}
+
 /** Who does what, the same for every order of events: drawn from the seed, the round and the client alone. */
 export class Faults {
   readonly #plan: FaultPlan;
@@ -27,7 +32,7 @@ export class Faults {
     this.#clients = clients;
     this.#stages = stages;
     this.#seed = seed;
-    this.#slow = new Set(this.#draw(plan.stragglers.share, 'stragglers'));
+    this.#slow = new Set(this.#draw(Math.round(plan.stragglers.share * clients), 'stragglers'));
   }
 
   /** How much slower than others of its group a client is; `client`: its index, from 0. */
@@ -39,7 +44,7 @@ export class Faults {
   dropouts(round: number): ReadonlyMap<number, string> {
     let found = this.#dropouts.get(round);
     if (found === undefined) {
-      const chosen = this.#draw(this.#plan.dropoutRate, 'dropouts', round);
+      const chosen = this.#draw(dropoutCount(this.#plan.dropoutRate, this.#clients), 'dropouts', round);
       const generator = new SeededGenerator(deriveSeed(this.#seed, 'dropout-stages', round));
       found = new Map(chosen.map((client) => [client, this.#stages[Math.floor(generator.uniform() * this.#stages.length)]!]));
       this.#dropouts.set(round, found);
@@ -62,8 +67,7 @@ export class Faults {
     };
   }
 
-  #draw(share: number, ...purpose: [string, ...number[]]): number[] {
-    const count = Math.round(share * this.#clients);
+  #draw(count: number, ...purpose: [string, ...number[]]): number[] {
     return count === 0 ? [] : [...new SeededGenerator(deriveSeed(this.#seed, ...purpose)).permutation(this.#clients).slice(0, count)];
   }
 }
