@@ -7,7 +7,7 @@
  *
  * The student is another model: it learns from all records, and nothing of it is sent.
  */
-import { embed, fitPublicEmbedding, type PublicEmbedding } from '../../shared/distillation/public-embedding.ts';
+import { embed, transferEmbedding, type PublicEmbedding } from '../../shared/distillation/public-embedding.ts';
 import { nearestQueryVotes } from '../../shared/distillation/nearest-query-votes.ts';
 import { FederationError } from '../../shared/errors.ts';
 import type { ReleaseParameters } from '../../shared/privacy/release.ts';
@@ -41,7 +41,7 @@ export class RecordVotes {
   static open({ task, privateDataset, transferSet }: RecordVotesInit): RecordVotes {
     const settings = task.privacy.recordVotes;
     if (settings === null) throw new FederationError('internal', 'The task has no votes of records.', { field: 'privacy.recordVotes' });
-    const embedding = fitPublicEmbedding(transferSet, { seed: task.seed });
+    const embedding = transferEmbedding(transferSet, task.seed);
     return new RecordVotes(embedding, embed(embedding, firstRecords(privateDataset.examples, settings.maxRecords)), privateDataset, settings.maxRecords);
   }
 

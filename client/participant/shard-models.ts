@@ -12,7 +12,7 @@ import type { ComputeEngine, ModelSource, OpenModel, SavedModel } from '../../sh
 import { decodeSavedModel, encodeSavedModel } from '../../shared/compute/saved-model-codec.ts';
 import { digestOf, sha256 } from '../../shared/crypto/digest.ts';
 import { deriveSeed } from '../../shared/datasets/seeded-generator.ts';
-import { embed, fitPublicEmbedding } from '../../shared/distillation/public-embedding.ts';
+import { embed, transferEmbedding } from '../../shared/distillation/public-embedding.ts';
 import { softmax } from '../../shared/distillation/temperature.ts';
 import { FederationError } from '../../shared/errors.ts';
 import type { DurableStore } from '../../shared/ports/durable-store.ts';
@@ -134,7 +134,7 @@ export class ShardModels {
 
 /** A function of public examples and of one record at a time: a shard's points tell of its own records alone. */
 function embeddingInputs(transferSet: Examples, seed: number): (examples: Examples) => Examples {
-  const embedding = fitPublicEmbedding(transferSet, { seed });
+  const embedding = transferEmbedding(transferSet, seed);
   return (examples) => {
     const { rows, columns, values } = embed(embedding, examples);
     return { count: rows, shape: [columns], values };

@@ -10,7 +10,7 @@ import { decodeSavedModel, encodeSavedModel } from '../../shared/compute/saved-m
 import { deriveSeed } from '../../shared/datasets/seeded-generator.ts';
 import type { Consensus } from '../../shared/distillation/aggregation.ts';
 import { neighborGraph, spreadVotes } from '../../shared/distillation/pseudo-labels.ts';
-import { embed, fitPublicEmbedding } from '../../shared/distillation/public-embedding.ts';
+import { embed, transferEmbedding } from '../../shared/distillation/public-embedding.ts';
 import { queryPlan, selectQueries } from '../../shared/distillation/query-selection.ts';
 import { trainSemiSupervised } from '../../shared/distillation/semi-supervised.ts';
 import { concatBytes, uint32Bytes } from '../../shared/types/bytes.ts';
@@ -35,7 +35,7 @@ const knownPoints = new WeakMap<Examples, { readonly taskSeed: number; readonly 
 function transferPoints(transferSet: Examples, taskSeed: number): Matrix {
   const known = knownPoints.get(transferSet);
   if (known?.taskSeed === taskSeed) return known.points;
-  const points = embed(fitPublicEmbedding(transferSet, { seed: taskSeed }), transferSet);
+  const points = embed(transferEmbedding(transferSet, taskSeed), transferSet);
   knownPoints.set(transferSet, { taskSeed, points });
   return points;
 }

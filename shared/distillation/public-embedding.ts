@@ -68,6 +68,17 @@ export function fitPublicEmbedding(transferSet: Examples, { components = default
   return { exampleShape: transferSet.shape, mean: Float32Array.from(mean), axes: { rows: kept, columns: size, values: Float32Array.from(axes) } };
 }
 
+const fitted = new WeakMap<Examples, { readonly seed: number; readonly embedding: PublicEmbedding }>();
+
+/** The same, fitted once for all participants of this process that look at one transfer set: it takes seconds for 10,000 examples. */
+export function transferEmbedding(transferSet: Examples, seed: number): PublicEmbedding {
+  const known = fitted.get(transferSet);
+  if (known?.seed === seed) return known.embedding;
+  const embedding = fitPublicEmbedding(transferSet, { seed });
+  fitted.set(transferSet, { seed, embedding });
+  return embedding;
+}
+
 /** Points [examples x components]: public examples' or, on their owner's machine, private records'. */
 export function embed({ exampleShape, mean, axes }: PublicEmbedding, examples: Examples): Matrix {
   if (examples.shape.join() !== exampleShape.join()) {
