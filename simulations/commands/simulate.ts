@@ -17,7 +17,9 @@ import { buildStatement, renderStatement } from '../../shared/privacy/statement.
 import type { Delta } from '../../shared/types/units.ts';
 import { InsecureSeededRandom } from '../insecure-seeded-random.ts';
 import { loadScenarioData, readScenario, type ScenarioFile } from '../load-scenario.ts';
-import { metricsLines, runSimulation, type SimulationResult } from '../run-simulation.ts';
+import { baselineNotice, runBaseline } from '../baselines/run-baseline.ts';
+import type { Outcome } from '../outcome.ts';
+import { metricsLines, runSimulation, type SimulationOptions, type SimulationResult } from '../run-simulation.ts';
 import { meanAndSpread } from '../spread.ts';
 import type { Scenario } from '../scenario.ts';
 
@@ -58,11 +60,13 @@ export async function simulate({ scenario, text, baseDir }: ScenarioFile, option
   const abort = new AbortController();
   const onSignal = (signal: NodeJS.Signals) => abort.abort(new Interrupted(signal));
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
+  const { algorithm } = scenario;
   say(`${scenario.scenario}: ${scenario.task.schedule.rounds} rounds, engine ${engine.name} (${engine.reason})`);
-  say('Noise and keys are seeded so that the run can be repeated: they protect nobody. Real federations use the system\'s generator.');
+  if (algorithm.kind !== 'federation') say(baselineNotice(algorithm.kind));
+  else say('Noise and keys are seeded so that the run can be repeated: they protect nobody. Real federations use the system\'s generator.');
   try {
     const data = await loadScenarioData(scenario, baseDir);
-    const result = await runSimulation({
+    const simulation: SimulationOptions = {
       scenario,
       data,
       engine,
@@ -75,7 +79,12 @@ export async function simulate({ scenario, text, baseDir }: ScenarioFile, option
         },
       },
       signal: abort.signal,
-    });
+    };
+    if (algorithm.kind !== 'federation') {
+      await writeBaseline(runDirectory, await runBaseline(algorithm, simulation), say);
+      return;
+    }
+    const result = await runSimulation(simulation);
     await writeFile(join(runDirectory, 'metrics.jsonl'), metricsLines(result).map((line) => `${JSON.stringify(line)}\n`).join(''));
     await writeOutcome(runDirectory, scenario, result, say);
     await closeRun(runDirectory, result.reason === 'rounds-done' || result.reason === 'converged' ? 'done' : 'failed', result.reason);
@@ -103,6 +112,7 @@ class Interrupted extends Error {
 
 function describeEvent(event: RunEvent, { task }: Scenario, say: (line: string) => void): void {
   const { party, event: name } = event;
+  if (name === 'baseline-progress') say(`${String(event['stage'])}: ${String(event['done'])} of ${String(event['of'])}`);
   if (party !== 'coordinator') return;
   if (name === 'round-aggregated') {
     const accuracy = event['teacherAccuracy'];
@@ -110,6 +120,20 @@ function describeEvent(event: RunEvent, { task }: Scenario, say: (line: string) 
   } else if (name === 'round-aborted') {
     say(`round ${String(event['round'])} aborted: ${String(event['code'])}`);
   }
+}
+
+/** Leaves the whole outcome, and its rounds as metrics. There is no privacy.json: nothing is claimed. */
+async function writeBaseline(runDirectory: string, outcome: Outcome, say: (line: string) => void): Promise<void> {
+  await writeFile(join(runDirectory, 'outcome.json'), `${JSON.stringify(outcome, undefined, 2)}\n`);
+  await writeFile(join(runDirectory, 'metrics.jsonl'), outcome.rounds.map((round) => `${JSON.stringify({ party: 'coordinator', ...round })}\n`).join(''));
+  const accuracies = outcome.clients.flatMap(({ accuracy }) => accuracy ?? []);
+  const accuracy = outcome.final?.accuracy ?? null;
+  if (accuracy !== null) say(`final model: ${(100 * accuracy).toFixed(1)} % of the test set`);
+  if (accuracies.length > 0) say(`models of the clients: ${meanAndSpread(accuracies)} (mean and standard deviation over ${accuracies.length} clients)`);
+  say(`bytes that would have moved: ${outcome.bytesUp} up, ${outcome.bytesDown} down`);
+  say('Nothing is claimed about privacy.');
+  await closeRun(runDirectory, 'done', outcome.reason);
+  say(`Run folder: ${runDirectory}`);
 }
 
 async function writeOutcome(runDirectory: string, { task }: Scenario, result: SimulationResult, say: (line: string) => void): Promise<void> {
