@@ -19,6 +19,7 @@ import { InsecureSeededRandom } from '../insecure-seeded-random.ts';
 import { loadScenarioData, readScenario, type ScenarioFile } from '../load-scenario.ts';
 import { baselineNotice, runBaseline } from '../baselines/run-baseline.ts';
 import type { Outcome } from '../outcome.ts';
+import { Progress } from '../progress.ts';
 import { metricsLines, runSimulation, type SimulationOptions, type SimulationResult } from '../run-simulation.ts';
 import { meanAndSpread } from '../spread.ts';
 import type { Scenario } from '../scenario.ts';
@@ -64,6 +65,7 @@ export async function simulate({ scenario, text, baseDir }: ScenarioFile, option
   say(`${scenario.scenario}: ${scenario.task.schedule.rounds} rounds, engine ${engine.name} (${engine.reason})`);
   if (algorithm.kind !== 'federation') say(baselineNotice(algorithm.kind));
   else say('Noise and keys are seeded so that the run can be repeated: they protect nobody. Real federations use the system\'s generator.');
+  const progress = options.json || !process.stderr.isTTY ? undefined : new Progress({ rounds: scenario.task.schedule.rounds, now: () => performance.now(), say: (line) => process.stderr.write(`  ${line}\n`) });
   try {
     const data = await loadScenarioData(scenario, baseDir);
     const simulation: SimulationOptions = {
@@ -76,6 +78,7 @@ export async function simulate({ scenario, text, baseDir }: ScenarioFile, option
           appendFileSync(eventsFile, `${JSON.stringify(event)}\n`);
           if (options.json) process.stdout.write(`${JSON.stringify(event)}\n`);
           else describeEvent(event, scenario, say);
+          progress?.see(event);
         },
       },
       signal: abort.signal,
