@@ -48,8 +48,14 @@ export interface Lease<T> {
 /** Graphs of one architecture that nobody runs are kept up to this number. */
 const idleGraphs = 8;
 
-/** Elements of one intermediate result of a private step: 128 MiB. */
-const largestPrivateResult = 2 ** 25;
+/** Elements of the largest intermediate result of a step, 4 MiB: several of them fit into a core's caches. Half of a convolutional step went into memory otherwise. */
+const cachedResult = 2 ** 20;
+/** A part of a batch has results that are this many times as large as the weights, which each part reads, and whose gradients it writes. */
+const leastReuse = 4;
+/** A part has about as many rows at least: products of fewer are slow. */
+const leastRows = 16;
+/** Elements that no result is larger than, 128 MiB, unless one row's is. */
+const largestResult = 2 ** 25;
 
 export class Architecture {
   readonly model: LoadedModel;
@@ -87,26 +93,47 @@ export class Architecture {
     }
   }
 
+  /**
+   * A step of as many rows as the plan says; or of fewer, to be run for each part of a batch, where the results of all would not fit into the caches. Not where the model mixes
+   * the rows of a batch.
+   */
   async step(plan: StepPlan): Promise<Lease<StepGraph>> {
     return this.#steps.acquire(planKey(plan), () => {
-      const traced = traceStep(this.model, plan);
+      const rows = Math.max(...plan.rows);
+      const trace = (partRows: number) => traceStep(this.model, { ...plan, rows: plan.rows.map((count) => Math.ceil((count * partRows) / rows)) });
+      const traced = this.mixesExamples ? trace(rows) : this.#inParts(rows, trace);
       return { traced, graph: traced.graph };
     });
   }
 
   /**
-   * A step of as many rows as the plan says, or of fewer: where they need too much memory, as the gradients of large convolutions do, which are
+   * A step of as many rows as the plan says, or of fewer: where all would not fit into the caches, as the gradients of convolutions do not, which are
    * written out for each example; or one where the model has no rule for more.
    */
   async privateStep(plan: PrivateStepPlan): Promise<Lease<PrivateStepGraph>> {
     return this.#privateSteps.acquire(privatePlanKey(plan), () => {
-      let traced = tracePrivateStep(this.model, plan) ?? tracePrivateStep(this.model, { ...plan, rows: 1 });
-      if (traced !== undefined && traced.largestLength > largestPrivateResult && traced.plan.rows > 1) {
-        traced = tracePrivateStep(this.model, { ...plan, rows: Math.max(Math.floor((plan.rows * largestPrivateResult) / traced.largestLength), 1) });
-      }
-      if (traced === undefined) throw new UnsupportedByTrace('private gradients', 'no weight has a gradient');
+      const trace = (rows: number) => {
+        const traced = tracePrivateStep(this.model, { ...plan, rows }) ?? tracePrivateStep(this.model, { ...plan, rows: 1 });
+        if (traced === undefined) throw new UnsupportedByTrace('private gradients', 'no weight has a gradient');
+        return traced;
+      };
+      const traced = this.#inParts(plan.rows, trace);
       return { traced, graph: traced.graph };
     });
+  }
+
+  /** Traces with fewer rows, in equal parts, until the results fit into the caches. Which operators a layer becomes, and so how large results are, depends on the rows. */
+  #inParts<T extends { readonly graph: FinishedGraph }>(allRows: number, trace: (rows: number) => T): T {
+    const room = Math.max(cachedResult, leastReuse * this.layout.trainableLength);
+    let rows = allRows;
+    for (;;) {
+      const traced = trace(rows);
+      const { largestLength } = traced.graph;
+      const wanted = Math.max((rows * room) / largestLength, Math.min(leastRows, (rows * largestResult) / largestLength), 1);
+      const fewer = Math.ceil(allRows / Math.ceil(allRows / wanted));
+      if (fewer >= rows) return traced;
+      rows = fewer;
+    }
   }
 
   /** `rows`: examples in one run. */

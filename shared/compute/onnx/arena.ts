@@ -1,5 +1,5 @@
 /**
- * Flat parameters, gradients and moments of one training in one `WebAssembly.Memory`: ONNX Runtime reads and writes views of
+ * Flat parameters, gradients, their sums and moments of one training in one `WebAssembly.Memory`: ONNX Runtime reads and writes views of
  * it in place, and the optimizer passes over it once. A model holds an arena only while it trains, so the number of
  * memories is that of trainings under way, not that of models.
  */
@@ -20,6 +20,8 @@ export class Arena implements OptimizedVectors {
   readonly gradients: number;
   readonly firstMoments: number;
   readonly secondMoments: number;
+  /** Where gradients of the parts of a batch are added up. */
+  readonly sums: number;
   readonly #memory: WasmMemory;
   #length = 0;
 
@@ -29,7 +31,8 @@ export class Arena implements OptimizedVectors {
     this.gradients = bytes;
     this.firstMoments = 2 * bytes;
     this.secondMoments = 3 * bytes;
-    this.#memory = new wasm.Memory({ initial: Math.max(Math.ceil((4 * bytes) / pageBytes), 1) });
+    this.sums = 4 * bytes;
+    this.#memory = new wasm.Memory({ initial: Math.max(Math.ceil((5 * bytes) / pageBytes), 1) });
     this.kernels = vectorKernels(this.#memory);
   }
 
@@ -43,6 +46,11 @@ export class Arena implements OptimizedVectors {
     this.#length = 4 * aligned(parameters.length);
     for (const offset of [this.parameters, this.gradients, this.firstMoments, this.secondMoments]) this.view(offset, this.#length / 4).fill(0);
     this.view(this.parameters, parameters.length).set(parameters);
+  }
+
+  /** Copies all of a vector. */
+  copy(target: number, source: number): void {
+    this.view(target, this.#length / 4).set(this.view(source, this.#length / 4));
   }
 
   /** `floats` elements from a byte offset. */

@@ -62,8 +62,6 @@ export interface StepGraph {
 /** The gradients of private training: their outputs are sums over the examples, each example's gradient clipped to the norm that is an input. */
 export interface PrivateStepGraph extends Omit<StepGraph, 'plan'> {
   readonly plan: PrivateStepPlan;
-  /** Elements of its largest intermediate result. */
-  readonly largestLength: number;
 }
 
 export interface PrivateStepPlan {
@@ -107,7 +105,7 @@ export function tracePrivateStep(model: LoadedModel, plan: PrivateStepPlan): Pri
     const clipped = plan.rows === 1 ? clipOne(graph, values, clippingNorm) : clipPerExample(graph, new BatchAxis(graph, plan.rows, exampleInputs), values, clippingNorm);
     if (clipped === undefined) return undefined;
     const outputs = [{ name: names.norms, value: clipped.norms }, ...gradients.map(({ weight }, i) => ({ name: names.gradient(weight), value: clipped.sums[i]! }))];
-    return { graph: graph.finish(outputs), plan, ...noise, gradients: gradients.map(({ weight }) => weight), updates: [], largestLength: graph.largestLength };
+    return { graph: graph.finish(outputs), plan, ...noise, gradients: gradients.map(({ weight }) => weight), updates: [] };
   });
 }
 

@@ -39,6 +39,8 @@ export interface FinishedGraph {
   readonly inputs: readonly NamedShape[];
   readonly outputs: readonly NamedShape[];
   readonly constants: readonly (NamedShape & { readonly data: ConstantData })[];
+  /** Elements of the largest result of a node. */
+  readonly largestLength: number;
 }
 
 export interface NamedShape {
@@ -69,11 +71,6 @@ export class Graph {
 
   get inputs(): readonly NamedValue[] {
     return this.#inputs;
-  }
-
-  /** Elements of the largest result of a node. */
-  get largestLength(): number {
-    return this.#nodes.reduce((most, { outputs }) => outputs.reduce((own, { shape }) => Math.max(own, sizeOf(shape)), most), 0);
   }
 
   input(name: string, shape: readonly number[], type: ElementType = 'float32'): Value {
@@ -184,6 +181,7 @@ export class Graph {
       ],
       inputs: inputs.map(({ name, value: { shape, type } }) => ({ name, shape, type })),
       outputs: outputs.map(({ name, value: { shape, type } }) => ({ name, shape, type })),
+      largestLength: kept.reduce((most, node) => node.outputs.reduce((own, { shape }) => Math.max(own, sizeOf(shape)), most), 0),
       constants: constants.map(({ value, data }) => ({ name: nameOf(value), shape: value.shape, type: value.type, data })),
     };
   }

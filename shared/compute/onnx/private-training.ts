@@ -33,8 +33,6 @@ export class PrivateTraining {
   readonly #seeds: DropoutSeeds;
   /** Views of the gradients in the arena. */
   readonly #gradients: readonly Float32Array[];
-  /** The sum of the parts of a batch that needs several. */
-  readonly #sums: Float32Array;
 
   /** `vector`: all weights of the model, where `writeWeights` puts the trained ones. */
   static async start(architecture: Architecture, { hard, soft }: TrainingData, options: PrivateFitOptions, vector: Float32Array, arena: Arena, classes: number): Promise<PrivateTraining> {
@@ -60,7 +58,6 @@ export class PrivateTraining {
     this.#optimizer = new VectorOptimizer(options.optimizer, arena.kernels, arena);
     this.#seeds = dropoutSeeds(options.seed, lease.compiled);
     this.#gradients = layout.places.filter(({ index }) => traced.gradients.includes(index)).map(({ offset, length }) => arena.view(arena.gradients + 4 * offset, length));
-    this.#sums = new Float32Array(arena.length / 4);
   }
 
   async step(): Promise<void> {
@@ -88,18 +85,18 @@ export class PrivateTraining {
 
   /** Leaves the clipped sum over these records in the arena's gradients. */
   async #sum(positions: Uint32Array): Promise<void> {
-    const all = this.#arena.view(this.#arena.gradients, this.#arena.length / 4);
+    const { kernels, gradients, sums, length } = this.#arena;
+    const fill = (vector: number) => this.#arena.view(vector, length / 4).fill(0);
     const [rows] = this.#buffers.rows as readonly [number];
     if (positions.length <= rows) {
-      if (!(await this.#sumPart(positions))) all.fill(0);
+      if (!(await this.#sumPart(positions))) fill(gradients);
       return;
     }
-    this.#sums.fill(0);
+    fill(sums);
     for (let start = 0; start < positions.length; start += rows) {
-      if (!(await this.#sumPart(positions.subarray(start, start + rows)))) continue;
-      for (let i = 0; i < all.length; i++) this.#sums[i]! += all[i]!;
+      if (await this.#sumPart(positions.subarray(start, start + rows))) kernels.addScaled(sums, gradients, length, 1);
     }
-    all.set(this.#sums);
+    this.#arena.copy(gradients, sums);
   }
 
   /**

@@ -30,7 +30,7 @@ export class StepBuffers {
   readonly #examples: Float32Array;
   readonly #targets: readonly Float32Array[];
   readonly #rowWeights: readonly Float32Array[];
-  readonly #noise: readonly { readonly layer: number; readonly term: number | undefined; readonly values: Float32Array }[];
+  readonly #noise: readonly { readonly layer: number; readonly term: number | undefined; readonly values: Float32Array; readonly ofBatch: Map<number, Float32Array> }[];
   readonly #updates: readonly { readonly place: Float32Array; readonly values: Float32Array }[];
 
   /** `vector`: all weights. Those that training changes are read from the arena, the others where they are; gradients go to the arena. */
@@ -53,7 +53,7 @@ export class StepBuffers {
     this.#examples = this.input(names.examples, new Float32Array(allRows * this.#exampleSize), [allRows, ...exampleShape]);
     this.#targets = rows.map((count, term) => this.input(names.targets(term), new Float32Array(count * classes), [count, classes]));
     this.#rowWeights = rows.map((count, term) => this.input(names.rowWeights(term), new Float32Array(count), [count, 1]));
-    this.#noise = traced.noise.map(({ name, shape, layer, term }) => ({ layer, term, values: this.input(name, new Float32Array(exampleSize(shape)), shape) }));
+    this.#noise = traced.noise.map(({ name, shape, layer, term }) => ({ layer, term, values: this.input(name, new Float32Array(exampleSize(shape)), shape), ofBatch: new Map() }));
   }
 
   /** Binds an array to an input. A graph has no input that its outputs do not depend on. */
@@ -76,7 +76,7 @@ export class StepBuffers {
     const classes = targets.length / rows;
     for (let row = 0; row < rows; row++) {
       // A row that fills the batch up is a copy of the first one, so that it computes nothing that a real row does not.
-      const position = positions[row] ?? positions[0]!;
+      const position = positions[row] ?? positions[0] ?? 0;
       const weight = row < positions.length ? weightOf(position, row) : 0;
       this.#examples.set(data.examples.values.subarray(position * size, (position + 1) * size), (start + row) * size);
       data.writeTarget(targets.subarray(row * classes, (row + 1) * classes), position, weight);
@@ -84,16 +84,22 @@ export class StepBuffers {
     }
   }
 
-  /** Draws the dropout of a term's rows from the seeds of its forward pass. */
-  fillNoise(term: number, seeds: readonly number[]): void {
+  /** Draws the dropout of a term's rows from the seeds of its forward pass. For a part of a batch: that of the part, drawn with all others when the first part's is asked for. */
+  fillNoise(term: number, seeds: readonly number[], part = 0, parts = 1): void {
     const { start, all } = this.#rowsBefore(term);
-    for (const { layer, term: only, values } of this.#noise) {
-      if (only !== undefined) {
-        if (only === term) fillUniform(values, seeds[layer]!);
+    for (const { layer, term: only, values, ofBatch } of this.#noise) {
+      if (only !== undefined && only !== term) continue;
+      const perRow = values.length / (only === undefined ? all : this.rows[term]!);
+      const [from, length] = [only === undefined ? start * perRow : 0, this.rows[term]! * perRow];
+      const own = values.subarray(from, from + length);
+      if (parts === 1) {
+        fillUniform(own, seeds[layer]!);
         continue;
       }
-      const perRow = values.length / all;
-      fillUniform(values.subarray(start * perRow, (start + this.rows[term]!) * perRow), seeds[layer]!);
+      let drawn = ofBatch.get(term);
+      if (drawn?.length !== parts * length) ofBatch.set(term, (drawn = new Float32Array(parts * length)));
+      if (part === 0) fillUniform(drawn, seeds[layer]!);
+      own.set(drawn.subarray(part * length, (part + 1) * length));
     }
   }
 

@@ -1,8 +1,8 @@
 /**
  * One call of `fit`: the same batches in the same order as the eager engine's, and the same dropout, so that both engines
  * give the same weights but for rounding. One compiled step serves all batches: a batch that is smaller than it, the
- * last one of a pass, is filled up with rows of weight 0. Only for a model that normalizes over its batches is the last one a
- * graph of its own.
+ * last one of a pass, is filled up with rows of weight 0. A batch that is larger, because its results would not fit into the caches, is run in parts whose
+ * gradients are added up. Only for a model that normalizes over its batches is the last one a graph of its own.
  */
 import type { FitOptions } from '../engine.ts';
 import { learningRateAt } from '../learning-rate.ts';
@@ -53,9 +53,18 @@ export class Training {
     const { terms, options, arena, layout } = this.#setup;
     const batches = terms.map((term) => term.next(options.batchSize));
     const buffers = await this.#buffersFor(batches[0]!.length);
-    const constant = batches.reduce((sum, positions, i) => sum + this.#stage(buffers, i, positions), 0);
-    await buffers.run();
-    const loss = this.#loss[0]! + constant;
+    const seeds = terms.map(() => this.#seeds!.next());
+    const parts = Math.max(...batches.map((positions, term) => Math.ceil(positions.length / buffers.rows[term]!)));
+    let loss = batches.reduce((sum, positions, term) => sum + this.#constantLoss(term, positions), 0);
+    for (let part = 0; part < parts; part++) {
+      batches.forEach((positions, term) => {
+        this.#stage(buffers, term, positions, part);
+        buffers.fillNoise(term, seeds[term]!, part, parts);
+      });
+      await buffers.run();
+      loss += this.#loss[0]!;
+      if (parts > 1) addPart(arena, part, parts);
+    }
     if (Number.isFinite(loss)) {
       penalizeKernels(arena, layout, buffers.withGradient, options.l2 ?? 0);
       decayWeights(arena, layout, buffers.withGradient, options.weightDecay ?? 0);
@@ -88,7 +97,7 @@ export class Training {
       const allRows = terms.map((_, term) => (term === 0 ? compiledRows : rows));
       const lease = await compile({ terms: terms.map(({ data }) => data.plan), rows: allRows });
       this.#leases.push(lease);
-      buffers = new StepBuffers(lease.compiled, { rows: allRows, exampleShape: terms[0]!.data.examples.shape, classes }, layout, vector, arena);
+      buffers = new StepBuffers(lease.compiled, { rows: lease.compiled.traced.plan.rows, exampleShape: terms[0]!.data.examples.shape, classes }, layout, vector, arena);
       buffers.output(names.loss, this.#loss, []);
       this.#buffers.set(compiledRows, buffers);
       this.#seeds ??= dropoutSeeds(options.seed, lease.compiled);
@@ -96,12 +105,18 @@ export class Training {
     return buffers;
   }
 
-  /** Puts a batch where the graph reads it; gives the batch's constant part of the loss. */
-  #stage(buffers: StepBuffers, term: number, positions: Uint32Array): number {
+  /** Puts a part of a batch where the graph reads it. */
+  #stage(buffers: StepBuffers, term: number, positions: Uint32Array, part: number): void {
     const { data, weight } = this.#setup.terms[term]!;
     const share = weight / positions.length;
-    buffers.stage(term, data, positions, (position) => share * data.weightOf(position));
-    buffers.fillNoise(term, this.#seeds!.next());
+    const rows = buffers.rows[term]!;
+    buffers.stage(term, data, positions.subarray(part * rows, (part + 1) * rows), (position) => share * data.weightOf(position));
+  }
+
+  /** What does not depend on the model. */
+  #constantLoss(term: number, positions: Uint32Array): number {
+    const { data, weight } = this.#setup.terms[term]!;
+    const share = weight / positions.length;
     return positions.reduce((sum, position) => sum + share * data.weightOf(position) * data.constant(position), 0);
   }
 
@@ -113,6 +128,14 @@ export class Training {
     const norm = Math.sqrt(kernels.sumOfSquares(gradients, length));
     if (norm > gradientClipNorm) kernels.scale(gradients, length, gradientClipNorm / norm);
   }
+}
+
+/** Adds the gradients of a part to those of the parts before; after the last one all are in the arena's gradients. */
+function addPart(arena: Arena, part: number, parts: number): void {
+  const { kernels, gradients, sums, length } = arena;
+  if (part === 0) arena.copy(sums, gradients);
+  else if (part < parts - 1) kernels.addScaled(sums, gradients, length, 1);
+  else kernels.addScaled(gradients, sums, length, 1);
 }
 
 /** Adds the gradient of (l2 / 2) * sum(kernel^2), which is l2 * kernel, to the kernels among the weights that have a gradient. */

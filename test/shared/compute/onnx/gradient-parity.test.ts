@@ -64,7 +64,7 @@ withOnnxRuntime(() => {
     for (const padding of ['same', 'valid'] as const) {
       it.each([[2, 1, 2, 2], [3, 1, 2, 2], [5, 1, 2, 2], [5, 2, 1, 2], [4, 1, 3, 1], [4, 1, 1, 4], [3, 1, 2, 3]] as const)(`conv2d of the examples before a max pool, ${padding}, kernel %i, stride %i, window %i x %i`, async (kernelSize, strides, ...poolSize) => {
         for (const activation of ['relu', 'linear', 'tanh'] as const) {
-          const build = image(() => [layers.conv2d({ filters: 3, kernelSize, strides, padding, activation, useBias: strides === 1 }), layers.maxPooling2d({ poolSize: [...poolSize] }), layers.conv2d({ filters: 2, kernelSize: 1 })]);
+          const build = image(() => [layers.conv2d({ filters: 3, kernelSize, strides, padding, activation, useBias: strides === 1 }), layers.maxPooling2d({ poolSize: poolSize as [number, number] }), layers.conv2d({ filters: 2, kernelSize: 1 })]);
           await expectParity(build, { rows: 4 });
           await expectParity(build, { element: () => 0.5 });
         }

@@ -1,7 +1,8 @@
 import { describe, expect, it, vi } from 'vitest';
 import { loadBackend, tf, useBackend } from '../../../../shared/compute/backend.ts';
 import type { ComputeEngine, FitOptions, ModelSource, SavedModel, TrainingData } from '../../../../shared/compute/engine.ts';
-import { saveWeights } from '../../../../shared/compute/layers-model.ts';
+import { loadModel, saveWeights } from '../../../../shared/compute/layers-model.ts';
+import { Architecture } from '../../../../shared/compute/onnx/architecture.ts';
 import { createOnnxEngine } from '../../../../shared/compute/onnx/onnx-engine.ts';
 import { selectEngine } from '../../../../shared/compute/select-engine.ts';
 import { createTfjsEngine } from '../../../../shared/compute/tfjs-engine.ts';
@@ -64,6 +65,11 @@ function normalized(layers: typeof tf.layers) {
   });
 }
 
+/** Of 32 x 32 numbers an example come 14,400: batches of 128 are computed in parts. */
+function wide(layers: typeof tf.layers) {
+  return tf.sequential({ layers: [layers.conv2d({ inputShape: [32, 32, 1], filters: 16, kernelSize: 3, activation: 'tanh' }), layers.globalAveragePooling2d({}), layers.dropout({ rate: 0.5 }), layers.dense({ units: classes })] });
+}
+
 withOnnxRuntime(() => {
   computeEngineContract('onnx', { setup: () => selectEngine('onnx') });
   computeEngineContract('worker thread with onnx', { setup: () => startWorkerEngine('onnx') });
@@ -90,6 +96,7 @@ withOnnxRuntime(() => {
       'weights of examples with logitMae': { training: { soft: { ...soft, weights: Float32Array.from({ length: 7 }, (_, i) => 2 - i / 3) } }, options: { loss: { distance: 'logitMae', temperature: 9, alpha: 0.4 } } },
       'batch normalization, with a smaller last batch': { training: { hard }, make: normalized },
       'batch normalization of two kinds of data, one after the other': { make: normalized },
+      'batches in parts, with dropout and a smaller last batch of one kind': { make: wide, training: data([32, 32, 1], 100, 70), options: { epochs: 1, batchSize: 64 } },
       'early stopping': { training: { hard }, options: { epochs: 6, earlyStopping: { patience: 2, validation: hard } } },
     };
     it.each(Object.entries(cases))('%s', async (_, { make, source: given = zoo('mlp-medium'), training = { hard, soft }, options = {} }) => {
@@ -106,6 +113,21 @@ withOnnxRuntime(() => {
       await onnx.dispose();
       await eager.dispose();
     });
+  });
+
+  it('computes a large batch in equal parts, but not where a layer mixes its rows', async () => {
+    const architectureOf = async (make: typeof wide) => new Architecture(await loadModel({ kind: 'layersModel', artifacts: await savedModel(make), outputKind: 'logits' }, 1));
+    const crossEntropy = { kind: 'crossEntropy', temperature: 1 } as const;
+    const rows = async (make: typeof wide, batch: readonly number[]) => {
+      const architecture = await architectureOf(make);
+      const lease = await architecture.step({ terms: batch.map(() => crossEntropy), rows: batch });
+      lease.release();
+      await architecture.dispose();
+      return lease.compiled.traced.plan.rows;
+    };
+    expect(await rows(wide, [64, 64])).toEqual([32, 32]);
+    expect(await rows(wide, [64])).toEqual([64]);
+    expect(await rows(normalized, [20_000])).toEqual([20_000]);
   });
 
   describe('a model with an operation that no graph has', () => {

@@ -1,0 +1,46 @@
+/**
+ * A convolution as one matrix product: the patches under its windows, one a row, times the filters. ONNX Runtime's own convolution multiplies filters by patches, image by image;
+ * with few filters most of its time goes into bringing the patches into the order of its product. The other way round the small operand is the one that is prepared, and one Gather writes
+ * the patches of all images: forward and filter's gradient, which share them, take half the time (16 to 32 channels, 5x5; docs/compute.md).
+ */
+import type { Graph, Value } from '../graph.ts';
+import type { SymbolicTensor } from '../symbolic-tensor.ts';
+import type { WindowInfo } from './windows.ts';
+
+/** A copy of fewer channels costs more than what is gained. */
+const leastChannels = 8;
+/** With more filters ONNX Runtime's own convolution is as good. */
+const mostFilters = 64;
+/** Elements of all patches: 32 MiB. They are kept from the forward to the backward pass. */
+const mostElements = 2 ** 23;
+
+/** The patches of `x`, [batch * rows * columns, filter height * filter width * channels]; undefined where an ordinary convolution is better. Equal calls add no nodes. */
+export function patchesOf(graph: Graph, x: SymbolicTensor, info: WindowInfo): Value | undefined {
+  const { batchSize, outHeight, outWidth, filterHeight, filterWidth, inChannels, outChannels } = info;
+  const [positions, taps] = [outHeight * outWidth, filterHeight * filterWidth];
+  if (taps === 1 || inChannels < leastChannels || outChannels > mostFilters || batchSize * positions * taps * inChannels > mostElements) return undefined;
+  const { padInfo, inHeight, inWidth } = info;
+  const [height, width] = [inHeight + padInfo.top + padInfo.bottom, inWidth + padInfo.left + padInfo.right];
+  const pads = [0, padInfo.top, padInfo.left, 0, 0, padInfo.bottom, padInfo.right, 0];
+  const padded = pads.every((pad) => pad === 0) ? x.logical() : graph.node('Pad', [x.logical(), graph.integers(pads)], [batchSize, height, width, inChannels]);
+  const places = BigInt64Array.from({ length: positions * taps }, (_, i) => {
+    const [position, tap] = [Math.floor(i / taps), i % taps];
+    const row = Math.floor(position / outWidth) * info.strideHeight + Math.floor(tap / filterWidth) * info.dilationHeight;
+    const column = (position % outWidth) * info.strideWidth + (tap % filterWidth) * info.dilationWidth;
+    return BigInt(row * width + column);
+  });
+  const gathered = graph.node('Gather', [graph.reshape(padded, [batchSize, height * width, inChannels]), graph.constant(places, [places.length])], [batchSize, positions * taps, inChannels], { attributes: { axis: 1 } });
+  return graph.reshape(gathered, [batchSize * positions, taps * inChannels]);
+}
+
+/** `filter`: TF.js's, [height, width, in, out]. Gives TF.js's order of axes. */
+export function productOfPatches(graph: Graph, patches: Value, filter: Value, bias: Value | undefined, { outShape, outChannels }: WindowInfo): Value {
+  const operands = [patches, graph.reshape(filter, [patches.shape[1]!, outChannels]), ...(bias === undefined ? [] : [bias])];
+  return graph.reshape(graph.node('Gemm', operands, [patches.shape[0]!, outChannels]), outShape);
+}
+
+/** The gradient of TF.js's filter; `dy` in TF.js's order of axes. */
+export function filterGradientOfPatches(graph: Graph, patches: Value, dy: Value, { filterHeight, filterWidth, inChannels, outChannels }: WindowInfo): Value {
+  const product = graph.node('Gemm', [patches, graph.reshape(dy, [patches.shape[0]!, outChannels])], [patches.shape[1]!, outChannels], { attributes: { transA: 1 } });
+  return graph.reshape(product, [filterHeight, filterWidth, inChannels, outChannels]);
+}
