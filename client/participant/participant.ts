@@ -36,6 +36,7 @@ import { verifyAnnouncement, verifyFinished, type Announcement, type FinishedNot
 import { backoffMs } from './backoff.ts';
 import { deferred } from './deferred.ts';
 import { isBusy, isConnectionLost, isRoundOver, roundIsClosed, toFederationError } from './faults.ts';
+import { LabelMemory } from './label-memory.ts';
 import { ClientMetricsLog, qualityFields, writeEpsilon } from './metrics.ts';
 import { Outbox } from './outbox.ts';
 import { PrivateReleases } from './private-releases.ts';
@@ -175,6 +176,8 @@ export class Participant {
   readonly #ended = deferred<ParticipantSummary>();
   /** Aborted when the participant ends, for whatever reason. */
   readonly #lifetime = new AbortController();
+  /** Labels that later announcements may leave out. */
+  readonly #labelMemory = new LabelMemory();
   #assignment: Assignment | undefined;
   #work: Work | undefined;
   /** Of the last round of secure aggregation that this process took part in. */
@@ -709,6 +712,7 @@ export class Participant {
       recordVotes,
       training,
       privateReleases,
+      labelMemory: this.#labelMemory,
       checkPolicy: (announcement) => this.#checkPolicy(assignment, announcement),
       sending: () => this.#onSending(),
     };
@@ -806,7 +810,7 @@ export class Participant {
     this.#lifetime.signal.addEventListener('abort', stop, { once: true });
     const timer = this.#deps.clock.schedule(this.#patience.finishMs, () => impatience.abort(new FederationError('deadline-exceeded', 'The last soft labels did not come in time.')));
     try {
-      const labels = await fetchLabels('/finished/soft-labels', document.labels, labelled, { sessions: this.#sessions, transferSet, numClasses: task.numClasses }, impatience.signal);
+      const labels = await fetchLabels('/finished/soft-labels', document.labels, labelled, { sessions: this.#sessions, transferSet, numClasses: task.numClasses, labelMemory: this.#labelMemory }, impatience.signal);
       timer.cancel();
       await training.digest(student, at, labels, this.#lifetime.signal);
     } catch (error) {

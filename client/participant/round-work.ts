@@ -9,17 +9,20 @@ import { FederationError } from '../../shared/errors.ts';
 import type { Clock } from '../../shared/ports/clock.ts';
 import type { PrivacyLedger } from '../../shared/ports/privacy-ledger.ts';
 import type { RandomSource } from '../../shared/ports/random-source.ts';
-import { decodePredictions, frameBytes } from '../../shared/protocol/matrix-frame.ts';
+import { decodeBits } from '../../shared/protocol/indices.ts';
+import { decodePredictions, encodePredictions, frameBytes, type FloatEncoding } from '../../shared/protocol/matrix-frame.ts';
 import type { SoftLabelsRef, StageName } from '../../shared/protocol/messages.ts';
-import type { RoundId, TaskId } from '../../shared/types/ids.ts';
-import { selectExamples, type Examples, type Matrix } from '../../shared/types/matrix.ts';
+import type { Digest, RoundId, TaskId } from '../../shared/types/ids.ts';
+import type { Examples, Matrix, OutputKind } from '../../shared/types/matrix.ts';
 import type { Announcement } from './announcement.ts';
 import { makeContribution } from './contribution.ts';
+import type { LabelMemory } from './label-memory.ts';
 import type { Outbox, OutboxEntry } from './outbox.ts';
 import type { PrivateReleases } from './private-releases.ts';
 import type { RecordVotes } from './record-votes.ts';
 import type { SessionSlot } from './session-slot.ts';
 import type { ShardModels } from './shard-models.ts';
+import { selectTransfer } from './transfer-set.ts';
 import type { LabelledTransfer, LocalTraining, Student } from './training.ts';
 import { sendEnvelope } from './upload.ts';
 
@@ -41,6 +44,7 @@ export interface RoundWorkContext {
   readonly training: LocalTraining;
   /** What private training (`dpSgd`) has cost so far, and may. */
   readonly privateReleases: PrivateReleases;
+  readonly labelMemory: LabelMemory;
   /** Asks the policy, with the ledger as it is now; throws its refusal. */
   checkPolicy(announcement: Announcement): void;
   /** Told right before the first byte of a contribution leaves. */
@@ -90,22 +94,52 @@ export async function fetchLabels(
   path: string,
   ref: SoftLabelsRef,
   labelled: Uint32Array,
-  { sessions, transferSet, numClasses }: Pick<RoundWorkContext, 'sessions' | 'transferSet' | 'numClasses'>,
+  context: Pick<RoundWorkContext, 'sessions' | 'transferSet' | 'numClasses' | 'labelMemory'>,
   signal: AbortSignal,
 ): Promise<LabelledTransfer> {
-  const maxBytes = frameBytes('float32', [ref.count, numClasses]);
+  const { transferSet, numClasses, labelMemory } = context;
+  const targets = (await fetchChangedLabels(path, ref, labelled, context, signal)) ?? decodePredictions(await fetchSigned(path, ref.digest, ref.count, context, signal), ref.kind, ref.count, numClasses);
+  if (ref.keep === true) labelMemory.remember(labelled, targets);
+  return { examples: selectTransfer(transferSet, labelled), targets, kind: ref.kind };
+}
+
+/** All labels, of which only the changed ones were fetched; `undefined` when this client does not know the others as they are now. */
+async function fetchChangedLabels(path: string, { changed, ...ref }: SoftLabelsRef, labelled: Uint32Array, context: Pick<RoundWorkContext, 'sessions' | 'numClasses' | 'labelMemory'>, signal: AbortSignal): Promise<Matrix | undefined> {
+  if (changed === undefined) return undefined;
+  const { numClasses, labelMemory } = context;
+  const mask = decodeBits(changed.rows, ref.count);
+  if (mask === undefined || mask.reduce((sum, bit) => sum + bit, 0) !== changed.count || (changed.digest === null) !== (changed.count === 0)) {
+    throw new FederationError('value-out-of-range', 'The announcement contradicts itself about which soft labels have changed.', { field: 'labels.changed', expected: `${changed.count} of ${ref.count} rows`, got: 'others' });
+  }
+  if (!labelMemory.knows(labelled, mask)) return undefined;
+  const fresh = changed.digest === null ? { rows: 0, columns: numClasses, values: new Float32Array() } : decodePredictions(await fetchSigned(`${path}/changed`, changed.digest, changed.count, context, signal), ref.kind, changed.count, numClasses);
+  const whole = labelMemory.assemble(labelled, mask, fresh);
+  // What was missed meanwhile does not show in any other way.
+  return frameDigest(whole, ref.kind, changed.encoding) === ref.digest ? whole : undefined;
+}
+
+/** `undefined` for values that this encoding cannot hold. */
+function frameDigest(matrix: Matrix, kind: OutputKind, encoding: FloatEncoding): Digest | undefined {
+  try {
+    return digestOf(encodePredictions(matrix, kind, encoding));
+  } catch (error) {
+    if (error instanceof RangeError || error instanceof FederationError) return undefined;
+    throw error;
+  }
+}
+
+async function fetchSigned(path: string, expected: Digest, rows: number, { sessions, numClasses }: Pick<RoundWorkContext, 'sessions' | 'numClasses'>, signal: AbortSignal): Promise<Uint8Array> {
+  const maxBytes = frameBytes('float32', [rows, numClasses]);
   const bytes = await sessions.use(signal, ({ connection, token }) => connection.fetchFrame(path, token, maxBytes));
   const digest = digestOf(bytes);
-  if (digest !== ref.digest) {
-    throw new FederationError('digest-mismatch', 'The soft labels are not those that the coordinator signed.', { field: path, expected: ref.digest, got: digest, next: 'Something between you and the coordinator changes its answers; use https.' });
-  }
-  return { examples: selectExamples(transferSet, labelled), targets: decodePredictions(bytes, ref.kind, ref.count, numClasses), kind: ref.kind };
+  if (digest === expected) return bytes;
+  throw new FederationError('digest-mismatch', 'The soft labels are not those that the coordinator signed.', { field: path, expected, got: digest, next: 'Something between you and the coordinator changes its answers; use https.' });
 }
 
 /** Logits on the queried examples, or votes of records for them, as `contribution.ts` takes them. */
 export async function predict({ document, query }: Announcement, { student, shardModels, recordVotes, transferSet, privateReleases }: Pick<RoundWorkContext, 'student' | 'shardModels' | 'recordVotes' | 'transferSet' | 'privateReleases'>, signal: AbortSignal): Promise<readonly Matrix[]> {
   privateReleases.check(student, document.release);
-  const examples = selectExamples(transferSet, query);
+  const examples = selectTransfer(transferSet, query);
   // The student has learned from all records: with shards or votes of records nothing of it may leave.
   if (recordVotes !== undefined) return [recordVotes.count(examples, document.release)];
   return shardModels === undefined ? [await student.predict(examples)] : shardModels.predict(examples, document.release, signal);

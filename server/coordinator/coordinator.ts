@@ -9,8 +9,8 @@ import { digestOf } from '../../shared/crypto/digest.ts';
 import type { CryptoProvider } from '../../shared/crypto/provider.ts';
 import type { IdentityKeys } from '../../shared/crypto/signature.ts';
 import type { TaskConfig } from '../../shared/config/task-config.ts';
-import { deriveSeed, SeededGenerator } from '../../shared/datasets/seeded-generator.ts';
 import { contributionKind, learnable, type Consensus } from '../../shared/distillation/aggregation.ts';
+import { softmax } from '../../shared/distillation/temperature.ts';
 import { FederationError, problemCodes, unreachable, type ProblemCode } from '../../shared/errors.ts';
 import { nodeCrypto } from '../../shared/node/node-crypto.ts';
 import type { Clock, Timer } from '../../shared/ports/clock.ts';
@@ -23,8 +23,8 @@ import { checkSumFits, planRelease, type ReleaseParameters } from '../../shared/
 import type { Json } from '../../shared/protocol/canonical-json.ts';
 import { openEnvelope, verifyEnvelope, type EnvelopeContext } from '../../shared/protocol/envelope.ts';
 import { fingerprint } from '../../shared/protocol/identity.ts';
-import { decodeIndices, encodeIndices } from '../../shared/protocol/indices.ts';
-import { encodeExamples, encodePredictions } from '../../shared/protocol/matrix-frame.ts';
+import { decodeIndices, encodeIndices, encodeIndicesCompactly, type WireIndices } from '../../shared/protocol/indices.ts';
+import { encodeExamples, encodePredictions, isBitsEncoding } from '../../shared/protocol/matrix-frame.ts';
 import { clientEventSchemas, type Ack, type ClientAckWire, type ClientEvent, type ClientMessage, type CoordinatorEvent, type FinishReason, type SecureStageName, type SoftLabelsRef, type StageName } from '../../shared/protocol/messages.ts';
 import { envelopeBytes } from '../../shared/protocol/envelope.ts';
 import { secureContextOf } from '../../shared/protocol/secure-round.ts';
@@ -40,6 +40,7 @@ import { toBase64, utf8 } from '../../shared/types/bytes.ts';
 import type { ClientId, Digest, Instant, RoundId } from '../../shared/types/ids.ts';
 import type { Examples } from '../../shared/types/matrix.ts';
 import { combineContributions, consensusOfSum, contributionLengths, readContribution, type ContributionShape } from './contributions.ts';
+import { LabelHistory } from './label-history.ts';
 import { RoundFiles, type Announcement } from './round-files.ts';
 import { SecureAggregation } from './secure-aggregation.ts';
 import { Sessions, type Admission, type Session } from './sessions.ts';
@@ -47,6 +48,7 @@ import { clusterMiddles } from './semi-supervised-teacher.ts';
 import type { SoftLabels } from './soft-labels.ts';
 import { noQuality } from './teacher-quality.ts';
 import type { Teacher } from './teacher.ts';
+import { transferBatch } from './transfer-batch.ts';
 import { isAmong, Uploads, type ByteLengths, type CompleteUpload } from './uploads.ts';
 
 export interface CoordinatorDeps {
@@ -113,6 +115,9 @@ export class Coordinator implements CoordinatorEndpoint {
   readonly #expectedBack = new Map<ClientId, Instant>();
   /** The same in every round; found when first needed. */
   #clusterMiddles: Uint32Array | undefined;
+  /** Of soft labels, where few of them change from round to round; else all of them are sent. */
+  readonly #labelHistory: LabelHistory | undefined;
+  readonly #isCompact: boolean;
   #state: FederationState;
   #queue: Promise<unknown> = Promise.resolve();
   #announcement: Announcement | undefined;
@@ -128,6 +133,9 @@ export class Coordinator implements CoordinatorEndpoint {
   constructor(deps: CoordinatorDeps) {
     this.#deps = deps;
     this.#policy = roundPolicyOf(deps.config);
+    const { labelEncoding, cache } = deps.config.distillation;
+    this.#labelHistory = cache !== undefined || isBitsEncoding(labelEncoding) ? new LabelHistory() : undefined;
+    this.#isCompact = this.#labelHistory !== undefined || isBitsEncoding(deps.config.aggregation.encoding);
     this.#release = planTaskRelease(deps.config, deps.transferSet.count);
     this.#transferFrame = encodeExamples(deps.transferSet);
     this.fingerprint = fingerprint(deps.identity.publicKey);
@@ -302,9 +310,10 @@ export class Coordinator implements CoordinatorEndpoint {
       throw new FederationError('not-authenticated', 'This resource needs the session token of a client that has joined.', { field: 'Authorization', next: 'Join first, and send Authorization: Bearer SESSIONTOKEN.' });
     }
     if (path === '/transfer-set') return frame(this.#transferFrame);
-    if (path === '/finished/soft-labels') return frame(await this.#files.labels('finished'));
-    const match = /^\/rounds\/([1-9][0-9]{0,9})\/soft-labels$/.exec(path);
-    return frame(match === null ? undefined : await this.#files.labels(Number(match[1]) as RoundId));
+    const match = /^\/(?:rounds\/([1-9][0-9]{0,9})|finished)\/soft-labels(\/changed)?$/.exec(path);
+    if (match === null) return frame(undefined);
+    const of = match[1] === undefined ? 'finished' : (Number(match[1]) as RoundId);
+    return frame(await (match[2] === undefined ? this.#files.labels(of) : this.#files.changedLabels(of)));
   }
 
   // --- messages ---
@@ -526,9 +535,9 @@ export class Coordinator implements CoordinatorEndpoint {
           trustMode: config.privacy.trustMode,
           stages: this.#policy.stages,
           boxKey: toBase64(keys.publicKey),
-          query: { ...encodeIndices(query) },
+          query: this.#wireIndices(query),
           labels: labels === undefined ? null : await this.#publishLabels(round, labels),
-          release: this.#release as unknown as Json,
+          release: { ...this.#release, ...(this.#deps.teacher.queryOf === undefined ? {} : { rows: query.length }) } as unknown as Json,
           encoding: config.aggregation.encoding,
           ...(config.distillation.sharing === undefined ? {} : { sharing: { ...config.distillation.sharing } }),
           cohort: { size: cohort.length, quorum: this.#policy.quorum },
@@ -548,16 +557,32 @@ export class Coordinator implements CoordinatorEndpoint {
 
   /** Public: from the task's seed and the transfer set, not from anybody's data. */
   #selectQuery(round: RoundId): Uint32Array {
-    const { config, transferSet } = this.#deps;
+    const { config, transferSet, teacher } = this.#deps;
     const { rows } = this.#release;
     if (config.schedule.querySelection === 'clusterMiddles' && rows < transferSet.count) return (this.#clusterMiddles ??= clusterMiddles(transferSet, rows, config.seed));
-    return sampleTransferBatch(transferSet.count, rows, deriveSeed(config.seed, 'transfer-batch', round));
+    const batch = transferBatch(config, transferSet.count, round);
+    return teacher.queryOf?.(batch, round) ?? batch;
   }
 
   async #publishLabels(of: RoundId | 'finished', labels: SoftLabels): Promise<SoftLabelsRef> {
-    const frame = encodePredictions(labels.matrix, labels.kind, 'float32');
+    const { labelEncoding: encoding } = this.#deps.config.distillation;
+    // Few bits stand for probabilities: a model's logits become what it would predict.
+    const isSoftened = isBitsEncoding(encoding) && labels.kind === 'logits';
+    const kind = isSoftened ? 'probabilities' : labels.kind;
+    const matrix = isSoftened ? softmax(labels.matrix) : labels.matrix;
+    const frame = encodePredictions(matrix, kind, encoding);
     await this.#files.putLabels(of, frame);
-    return { digest: digestOf(frame), kind: labels.kind, ...encodeIndices(labels.indices) };
+    const ref = { digest: digestOf(frame), kind, ...this.#wireIndices(labels.indices) } as const;
+    if (this.#labelHistory === undefined) return ref;
+    const changed = this.#labelHistory.changes(labels.indices, frame, kind, matrix.columns, encoding);
+    if (changed?.frame !== undefined) await this.#files.putChangedLabels(of, changed.frame);
+    return { ...ref, keep: true, ...(changed === undefined ? {} : { changed: changed.ref }) };
+  }
+
+  /** Tasks that need the second revision of the protocol anyway spell sets of indices in its shorter form. */
+  #wireIndices(indices: Uint32Array): WireIndices & { readonly [key: string]: Json } {
+    const wire = this.#isCompact ? encodeIndicesCompactly(indices, this.#deps.transferSet.count) : encodeIndices(indices);
+    return { ...wire } as WireIndices & { readonly [key: string]: Json };
   }
 
   /** Fails a round that could only fail later, after its clients have trained: one that no graph is safe for, or whose sum would wrap. */
@@ -660,7 +685,7 @@ export class Coordinator implements CoordinatorEndpoint {
   async #combine(announcement: Announcement, survivors: readonly Contribution[]): Promise<Consensus> {
     const frames: Uint8Array[] = [];
     for (const contribution of survivors) frames.push(await this.#readFrame(announcement, 'contribution', contribution));
-    return combineContributions(frames, this.#shape(), this.#deps.config.aggregation);
+    return combineContributions(frames, this.#shape(announcement.document.release), this.#deps.config.aggregation);
   }
 
   async #unmask(secure: SecureAggregation, round: RoundId, closed: readonly ClosedStage[]): Promise<Consensus> {
@@ -748,9 +773,10 @@ export class Coordinator implements CoordinatorEndpoint {
 
   // --- small things ---
 
-  #shape(): ContributionShape {
+  /** `release`: of the round in progress, whose rows may be fewer than planned. */
+  #shape(release = this.#announcement?.document.release ?? this.#release): ContributionShape {
     const { config } = this.#deps;
-    return { release: this.#release, encoding: config.aggregation.encoding, partial: config.distillation.sharing !== undefined };
+    return { release, encoding: config.aggregation.encoding, partial: config.distillation.sharing !== undefined };
   }
 
   /** What a client's message of the open stage may have before it is sealed. */
@@ -796,12 +822,6 @@ function roundIsClosed(round: RoundId): FederationError {
 
 function digestEquals(stored: Uint8Array, digest: Digest): boolean {
   return new TextDecoder().decode(stored) === digest;
-}
-
-/** Transfer examples of one round: a uniformly random subset, ascending. Public: it is drawn from the task's seed, not from anybody's data. */
-function sampleTransferBatch(available: number, size: number, seed: number): Uint32Array {
-  if (size >= available) return Uint32Array.from({ length: available }, (_, index) => index);
-  return new SeededGenerator(seed).permutation(available).slice(0, size).sort();
 }
 
 /** The release of every round of a task. Throws `config-invalid` when no noise meets the budget. */

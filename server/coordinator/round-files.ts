@@ -62,6 +62,15 @@ export class RoundFiles {
     return this.#store.putBlob(of === 'finished' ? 'finished-labels' : `${folder(of)}/soft-labels`, frame);
   }
 
+  /** Frame of those soft labels that differ from what was announced before, where an announcement has `changed`. */
+  changedLabels(of: RoundId | 'finished'): Promise<Uint8Array | undefined> {
+    return this.#store.getBlob(of === 'finished' ? 'finished-labels-changed' : `${folder(of)}/soft-labels-changed`);
+  }
+
+  putChangedLabels(of: RoundId | 'finished', frame: Uint8Array): Promise<void> {
+    return this.#store.putBlob(of === 'finished' ? 'finished-labels-changed' : `${folder(of)}/soft-labels-changed`, frame);
+  }
+
   /** The round's box keys, made on the first call and the same ones after a restart. */
   async makeBoxKeys(round: RoundId, random: RandomSource): Promise<BoxKeys> {
     const existing = await this.boxKeys(round);

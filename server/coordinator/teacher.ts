@@ -13,15 +13,19 @@ import type { DurableStore } from '../../shared/ports/durable-store.ts';
 import { concatBytes, uint32Bytes } from '../../shared/types/bytes.ts';
 import type { RoundId } from '../../shared/types/ids.ts';
 import { selectExamples, type Examples, type LabelledExamples } from '../../shared/types/matrix.ts';
+import { CachedConsensusTeacher } from './cached-consensus-teacher.ts';
 import { SemiSupervisedTeacher } from './semi-supervised-teacher.ts';
 import { decodeSoftLabels, encodeSoftLabels, type SoftLabels } from './soft-labels.ts';
 import { measureTeacher, noQuality, type TeacherQuality } from './teacher-quality.ts';
+import { transferBatch } from './transfer-batch.ts';
 
 export interface Teacher {
   /** Soft labels to distil from, for a round that queries `indices`; `undefined` while the teacher knows nothing. */
   labels(indices: Uint32Array): Promise<SoftLabels | undefined>;
   /** Learns from a round's consensus on `indices`. Running it again for the same round changes nothing. */
   learn(round: RoundId, indices: Uint32Array, consensus: Consensus): Promise<TeacherQuality>;
+  /** Which of a round's transfer examples it wants predictions on, at least one; absent: all of them. */
+  queryOf?(batch: Uint32Array, round: RoundId): Uint32Array;
   /** A copy of the model, for export; `undefined` where the consensus itself is the teacher. */
   model(): OpenModel | undefined;
   dispose(): Promise<void>;
@@ -40,8 +44,11 @@ export interface TeacherDeps {
 export async function openTeacher(deps: TeacherDeps): Promise<Teacher> {
   const { config } = deps;
   switch (config.teacher.kind) {
-    case 'consensus':
-      return new ConsensusTeacher(deps.store);
+    case 'consensus': {
+      const { cache } = config.distillation;
+      if (cache === undefined) return new ConsensusTeacher(deps.store);
+      return CachedConsensusTeacher.open(deps.store, cache.rounds, (round) => transferBatch(config, deps.transferSet.count, round));
+    }
     case 'learner': {
       const source: ModelSource = { kind: 'zoo', name: config.teacher.model, exampleShape: config.data.exampleShape, numClasses: config.data.numClasses };
       return ModelTeacher.open(deps, source, { knowsSomething: false, epochs: config.teacher.epochs });

@@ -94,12 +94,14 @@ function createHttpApp(options: HttpOptions): Express {
     response.setHeader('Content-Type', contentType); // `set` would add a charset
     response.send(Buffer.from(body.buffer, body.byteOffset, body.byteLength)); // 304 when the client has these bytes
   };
-  for (const path of ['/task', '/transfer-set', '/finished/soft-labels']) serve(app, path, (request, response) => sendResource(request, response, path));
-  serve(app, '/rounds/:round/soft-labels', (request, response) => {
-    const round = String(request.params['round']);
-    if (!/^[1-9][0-9]{0,9}$/.test(round)) throw notFound();
-    return sendResource(request, response, `/rounds/${round}/soft-labels`);
-  });
+  for (const path of ['/task', '/transfer-set', '/finished/soft-labels', '/finished/soft-labels/changed']) serve(app, path, (request, response) => sendResource(request, response, path));
+  for (const part of ['soft-labels', 'soft-labels/changed']) {
+    serve(app, `/rounds/:round/${part}`, (request, response) => {
+      const round = String(request.params['round']);
+      if (!/^[1-9][0-9]{0,9}$/.test(round)) throw notFound();
+      return sendResource(request, response, `/rounds/${round}/${part}`);
+    });
+  }
 
   app.use(() => {
     throw notFound();

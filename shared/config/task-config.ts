@@ -143,6 +143,15 @@ export const TaskConfigSchema = z.strictObject({
       /** Weight of hard-label cross-entropy in the digest phase: 0 = distil only, then revisit. */
       alpha: z.number().min(0).lt(1).default(0),
       loss: z.enum(['kl', 'logitMae']).default('kl'),
+      /** How soft labels are encoded on the wire. `bits1` to `bits8`: probabilities in so many bits each, and only those rows that have changed (CFD). */
+      labelEncoding: z.enum(labelEncodings).default('float32'),
+      /** Transfer examples with a young consensus are not predicted on again, and their labels not sent again (SCARLET). For the teacher `consensus`. */
+      cache: z
+        .strictObject({
+          /** How many rounds a consensus stays young. */
+          rounds: positiveInteger.max(100_000).default(50),
+        })
+        .optional(),
       /** Clients leave out transfer examples of which their students are unsure (after Selective-FD); absent: they share all. Thresholds are public. */
       sharing: z
         .strictObject({

@@ -283,6 +283,50 @@ export const taskRules: readonly ConfigRule<Task>[] = [
     },
   },
   {
+    reads: ['distillation.labelEncoding', 'distillation.loss'],
+    check({ distillation }) {
+      if (distillation?.loss !== 'logitMae' || !distillation.labelEncoding.startsWith('bits')) return undefined;
+      return { path: 'distillation.labelEncoding', expected: 'float32, float16 or uint8, because distillation.loss is logitMae', got: distillation.labelEncoding, hint: 'levels of few bits stand for probabilities, and that loss compares logits' };
+    },
+  },
+  {
+    reads: ['aggregation.aggregator', 'distillation.labelEncoding', 'teacher'],
+    check({ aggregation, distillation, teacher }) {
+      if (aggregation?.aggregator !== 'meanLogits' || teacher?.kind !== 'consensus' || distillation === undefined || !distillation.labelEncoding.startsWith('bits')) return undefined;
+      return { path: 'distillation.labelEncoding', expected: 'float32, float16 or uint8, because aggregation.aggregator is meanLogits', got: distillation.labelEncoding, hint: 'a consensus of logits is distilled as such; use an aggregator of probabilities' };
+    },
+  },
+  {
+    reads: ['distillation.cache', 'teacher'],
+    check({ distillation, teacher }) {
+      if (distillation?.cache === undefined || teacher === undefined || teacher.kind === 'consensus') return undefined;
+      return { path: 'teacher.kind', expected: 'consensus, because of distillation.cache', got: teacher.kind, hint: 'what is kept is the consensus of a transfer example; a model says something else about it after each round' };
+    },
+  },
+  {
+    reads: ['distillation.cache', 'privacy.mechanism', 'privacy.trustMode'],
+    check({ distillation, privacy }) {
+      if (distillation?.cache === undefined || privacy === undefined) return undefined;
+      const why = integersBecause(privacy);
+      if (why === undefined) return undefined;
+      return { path: 'distillation.cache', expected: `nothing, because ${why}`, got: 'settings', hint: 'rounds then ask for fewer rows than their noise and sums are planned for; query a smaller transferBatch instead' };
+    },
+  },
+  {
+    reads: ['distillation.cache', 'schedule.querySelection'],
+    check({ distillation, schedule }) {
+      if (distillation?.cache === undefined || schedule === undefined || schedule.querySelection === 'random') return undefined;
+      return { path: 'schedule.querySelection', expected: 'random, because of distillation.cache', got: schedule.querySelection, hint: 'the same examples in every round would all be young after the first one' };
+    },
+  },
+  {
+    reads: ['distillation.cache', 'distillation.labelEncoding'],
+    check({ distillation }) {
+      if (distillation?.cache === undefined || distillation.labelEncoding !== 'uint8') return undefined;
+      return { path: 'distillation.labelEncoding', expected: 'an encoding that is the same for a row whatever the others are, because of distillation.cache', got: 'uint8', hint: 'use float16 or bits8' };
+    },
+  },
+  {
     reads: ['privacy.mechanism', 'privacy.trustMode', 'distillation.sharing'],
     check({ privacy, distillation }) {
       if (privacy === undefined || distillation?.sharing === undefined) return undefined;

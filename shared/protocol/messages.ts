@@ -47,14 +47,30 @@ export function stagesOf(trustMode: TrustMode): readonly StageName[] {
 }
 
 const indicesText = z.string().max(4 * Math.ceil((maxQueryRows * 4) / 3));
-const IndicesSchema = z.object({ count: z.int().min(1).max(maxQueryRows), indices: indicesText });
+const indexMembers = { count: z.int().min(1).max(maxQueryRows), indices: indicesText.optional(), bitmap: indicesText.optional() };
+const hasOneForm = ({ indices, bitmap }: { readonly indices?: string | undefined; readonly bitmap?: string | undefined }) => (indices === undefined) !== (bitmap === undefined);
+const oneForm = { path: ['indices'], message: 'expected either indices or a bitmap' };
+const IndicesSchema = z.object(indexMembers).refine(hasOneForm, oneForm);
 
 export const SoftLabelsRefSchema = z.object({
   digest: DigestSchema,
   kind: z.enum(['logits', 'probabilities']),
-  count: z.int().min(1).max(maxQueryRows),
-  indices: indicesText,
-});
+  ...indexMembers,
+  /** Whoever remembers these labels may be spared them later. */
+  keep: z.boolean().optional(),
+  /** Only these rows differ from what was announced for the same transfer examples last; their frame is beside that of all. */
+  changed: z
+    .object({
+      /** Dtype of both frames. */
+      encoding: z.enum(floatEncodings),
+      count: z.int().min(0).max(maxQueryRows),
+      /** One bit for every row of the labels: 1 = changed. */
+      rows: indicesText,
+      /** Of the frame of changed rows; null when there are none. */
+      digest: DigestSchema.nullable(),
+    })
+    .optional(),
+}).refine(hasOneForm, oneForm);
 export type SoftLabelsRef = z.infer<typeof SoftLabelsRefSchema>;
 
 // --- signed documents ---
