@@ -310,8 +310,12 @@ function lineFor(event: RunEvent): string | undefined {
       return `joined; next round ${field('nextRound')}`;
     case 'pretrained':
       return `pretrained ${plural(event['epochs'], 'epoch')} on ${field('examples')} private examples in ${Number(event['seconds']).toFixed(1)} s${accuracyOf(event['testAccuracy'])}`;
+    case 'student-diverged':
+      return `training your student (${field('step')}, round ${field('round')}) failed and was thrown away; it stays as it was. The federation is not told. ${field('reason')} Lower the learning rate, and check that your data are scaled to about [0, 1].`;
     case 'shards-trained':
       return `trained ${plural(event['trained'], 'model')} of ${field('shards')} shards of your examples in ${Number(event['seconds']).toFixed(1)} s: these predict for the federation, your student does not`;
+    case 'records-vote':
+      return `${plural(event['voting'], 'record')} of yours vote${event['voting'] === 1 ? 's' : ''} once in each round${event['silent'] === 0 ? '' : `; ${field('silent')} behind the first ${field('maxRecords')} do not`}; your student is for you alone`;
     case 'contributed': {
       const distilled = event['distilled'] === 0 ? '' : `distilled ${field('distilled')} soft labels, `;
       const trained = event['epochs'] === 0 ? '' : `trained ${plural(event['epochs'], 'epoch')}, `;

@@ -325,7 +325,9 @@ export class Participant {
     const open = (blob: string) => Student.open({ engine, source: model, seed: deriveSeed(seed, 'weights'), store, blob });
     const student = await open(studentBlob);
     const localOnly = trackLocalOnly === true ? await open(localOnlyBlob) : undefined;
-    const training = new LocalTraining(task, studentSettings(task, overrides ?? {}), privateDataset, deriveSeed(seed, 'training'), this.#deps.random);
+    const training = new LocalTraining(task, studentSettings(task, overrides ?? {}), privateDataset, deriveSeed(seed, 'training'), this.#deps.random, ({ round, step }, { message }) =>
+      this.#emit('student-diverged', { round, step, reason: message }),
+    );
     const privateReleases = await PrivateReleases.open(store, task.task, ledger);
     privateReleases.checkNotOlder(student);
     const common = { task, taskDigest, coordinatorKey, workspace, progress, outbox, metrics: await ClientMetricsLog.open(store), training, privateReleases, student, localOnly };
