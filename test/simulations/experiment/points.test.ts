@@ -1,13 +1,15 @@
 import fc from 'fast-check';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { parse } from 'yaml';
 import { configIssues } from '../../../shared/config/load.ts';
 import { digestData } from '../../../simulations/experiment/data-digests.ts';
 import { makePoints, pointKey, type Point } from '../../../simulations/experiment/points.ts';
-import { SweepSchema } from '../../../simulations/experiment/sweep.ts';
+import { readSweep } from '../../../simulations/experiment/sweep-files.ts';
+import { parseSweep, SweepSchema } from '../../../simulations/experiment/sweep.ts';
 import { checkScenario } from '../../../simulations/scenario.ts';
 import { tinyScenario } from './tiny-scenario.ts';
 
@@ -48,6 +50,26 @@ describe('points', () => {
       ['task.privacy.epsilon', 'no epsilon, because privacy.mechanism is none', '3 (with every setting)'],
       ['task.schedule.minClients', 'at least schedule.quorum (9)', expect.stringMatching(/^4 \(with 1 of 2 settings, first task.schedule.quorum = 9, /) as string],
     ]);
+  });
+});
+
+describe('the examples', () => {
+  const root = fileURLToPath(new URL('../../../', import.meta.url));
+
+  it('in simulations/experiments are valid, points and all', async () => {
+    const names = (await readdir(join(root, 'simulations/experiments'))).filter((name) => name.endsWith('.yaml'));
+    expect(names.length).toBeGreaterThan(1);
+    for (const name of names) {
+      const { sweep, base: scenario, fileName } = await readSweep(join(root, 'simulations/experiments', name));
+      expect((await makePoints(sweep, scenario, fileName, context)).length, name).toBeGreaterThan(1);
+    }
+  });
+
+  it('in docs/experiments.md is valid too', async () => {
+    const [, text] = /```yaml\n([\s\S]*?)```/.exec(await readFile(join(root, 'docs/experiments.md'), 'utf8'))!;
+    const sweep = parseSweep(text!, 'docs/experiments.md');
+    const scenario = parse(await readFile(join(root, 'simulations/scenarios/label-skew.yaml'), 'utf8')) as Record<string, unknown>;
+    expect(await makePoints(sweep, scenario, 'docs/experiments.md', context)).toHaveLength(2 * 2 * 2 * 5 * 3);
   });
 });
 
