@@ -13,6 +13,7 @@ const subcommands: Readonly<Record<string, () => Promise<Command>>> = {
   simulate: async () => (await import('./commands/simulate.ts')).simulateCommand(),
   experiment: async () => (await import('./commands/experiment.ts')).experimentCommand(),
   report: async () => (await import('./commands/report.ts')).reportCommand(),
+  results: async () => (await import('./commands/results.ts')).resultsCommand(),
   data: async () => (await import('./commands/data.ts')).dataCommand(),
   trust: async () => (await import('./commands/trust.ts')).trustCommand(),
   privacy: async () => (await import('./commands/privacy.ts')).privacyCommand(),

@@ -16,7 +16,7 @@ export async function runScenario(options: SimulationOptions): Promise<Outcome> 
   return federationOutcome(options, await runSimulation(options));
 }
 
-function federationOutcome({ scenario, data }: SimulationOptions, result: SimulationResult): Outcome {
+export function federationOutcome({ scenario, data }: Pick<SimulationOptions, 'scenario' | 'data'>, result: SimulationResult): Outcome {
   const { clients, rounds } = result;
   const hasModel = scenario.task.teacher.kind !== 'consensus';
   return {

@@ -96,11 +96,13 @@ async function conclude(directory: string, results: readonly PointResult[], even
 }
 
 /** What a resume needs, whatever becomes of the sweep's own file. */
-async function prepareFolder(folder: ExperimentFolder, { sweep, text, scenarioText, baseDir }: SweepFile, engine: string, { workers }: ExperimentCommandOptions): Promise<void> {
+async function prepareFolder(folder: ExperimentFolder, { sweep, fileName, text, scenarioText, baseDir }: SweepFile, engine: string, { workers }: ExperimentCommandOptions): Promise<void> {
   await folder.writeText(sweepCopyName, text);
   if (scenarioText !== undefined) await folder.writeText(scenarioCopyName, scenarioText);
-  const createdAt = (await readRunManifest(folder.directory))?.createdAt ?? new Date().toISOString();
-  const options = { baseDir, engine, ...(workers === undefined ? {} : { workers }) };
+  const before = await readRunManifest(folder.directory);
+  const createdAt = before?.createdAt ?? new Date().toISOString();
+  // The sweep's own file, for reports: a resume reads the copy in the folder.
+  const options = { file: before?.options['file'] ?? fileName, baseDir, engine, ...(workers === undefined ? {} : { workers }) };
   await writeRunManifest(folder.directory, { format: 'fedstill-run/1', kind: 'experiment', name: sweep.experiment, createdAt, version: packageVersion, state: 'running', outcome: null, options });
 }
 

@@ -21,6 +21,7 @@ import { baselineNotice, runBaseline } from '../baselines/run-baseline.ts';
 import type { Outcome } from '../outcome.ts';
 import { Progress } from '../progress.ts';
 import { metricsLines, runSimulation, type SimulationOptions, type SimulationResult } from '../run-simulation.ts';
+import { federationOutcome } from '../run-scenario.ts';
 import { meanAndSpread } from '../spread.ts';
 import type { Scenario } from '../scenario.ts';
 
@@ -89,6 +90,7 @@ export async function simulate({ scenario, text, baseDir }: ScenarioFile, option
     }
     const result = await runSimulation(simulation);
     await writeFile(join(runDirectory, 'metrics.jsonl'), metricsLines(result).map((line) => `${JSON.stringify(line)}\n`).join(''));
+    await writeFile(join(runDirectory, 'outcome.json'), `${JSON.stringify(federationOutcome(simulation, result), undefined, 2)}\n`);
     await writeOutcome(runDirectory, scenario, result, say);
     await closeRun(runDirectory, result.reason === 'rounds-done' || result.reason === 'converged' ? 'done' : 'failed', result.reason);
     if (result.reason === 'budget-exhausted') process.exitCode = exitStatus.refused;
@@ -139,12 +141,25 @@ async function writeBaseline(runDirectory: string, outcome: Outcome, say: (line:
   say(`Run folder: ${runDirectory}`);
 }
 
+/** Where clients see examples in several ways: how good each way is, and would be alone. */
+function viewLines({ clients }: SimulationResult): string[] {
+  const views = [...new Set(clients.map(({ view }) => view))];
+  if (views.length < 2) return [];
+  return views.flatMap((view) => {
+    const summaries = clients.flatMap((client) => (client.view === view && client.summary !== undefined ? [client.summary] : []));
+    const finals = summaries.flatMap(({ finalAccuracy }) => finalAccuracy ?? []);
+    const locals = summaries.flatMap(({ localOnlyAccuracy }) => localOnlyAccuracy ?? []);
+    return finals.length === 0 ? [] : [`  seen as ${view}: ${meanAndSpread(finals)}${locals.length === 0 ? '' : `, local training only ${meanAndSpread(locals)}`}`];
+  });
+}
+
 async function writeOutcome(runDirectory: string, { task }: Scenario, result: SimulationResult, say: (line: string) => void): Promise<void> {
   for (const { name, error } of result.clients) if (error !== undefined) say(`${name} failed: ${error.message} (${error.code})`);
   const finals = result.clients.flatMap(({ summary }) => summary?.finalAccuracy ?? []);
   const locals = result.clients.flatMap(({ summary }) => summary?.localOnlyAccuracy ?? []);
   if (finals.length > 0) say(`students after federation: ${meanAndSpread(finals)} (mean and standard deviation over ${finals.length} clients)`);
   if (locals.length > 0) say(`the same students, local training only: ${meanAndSpread(locals)}`);
+  for (const line of viewLines(result)) say(line);
   const releases = Array.from({ length: result.opened }, () => chargedRelease(result.release));
   const run = { trustMode: task.privacy.trustMode, parameters: result.release, secureAggregation: secureCohortOf(task), delta: task.privacy.delta as Delta, ledger: releases };
   const statement = buildStatement({ ...run, isNoiseSeeded: true });

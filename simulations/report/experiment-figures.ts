@@ -10,13 +10,14 @@ import {
   finalAccuracy,
   headlineAccuracy,
   kindOfEpsilon,
+  localOnlyAccuracy,
   overSeeds,
   qualifierNotes,
   type Measure,
   type Setting,
 } from './experiment-data.ts';
 import type { FigureData } from './figures.ts';
-import { bytes as bytesText, epsilon as epsilonText, meanWithDeviation, percentSign, plural, type Summary } from './format.ts';
+import { bytes as bytesText, epsilon as epsilonText, meanWithDeviation, percentSign, plural, summarize, type Summary } from './format.ts';
 import { fitText, lightPalette, logTicks, niceTicks, shareDomain, type Layout } from './svg.ts';
 import type { FigureSpec } from './vega-image.ts';
 import { AXIS_WIDTH, figureSpec, figureWidth, legendView, lookOf, MAX_REFERENCES, MAX_SERIES, noteView, plotWidth, referenceLook, seriesScale, shareAxis, wrap, type LegendEntry, type Part } from './vega-spec.ts';
@@ -47,7 +48,7 @@ export function experimentFigures(settings: readonly Setting[]): ExperimentFigur
   const done = settings.filter(({ points }) => points.length > 0);
   const all = [
     frontierFigure(done, { id: 'frontier', title: 'Accuracy of the final model against privacy', axis: 'accuracy of the final model', measure: finalAccuracy }),
-    frontierFigure(done, { id: 'frontier-clients', title: "Accuracy of the clients' models against privacy", axis: "mean accuracy of the clients' models", measure: clientAccuracy }),
+    frontierFigure(done, { id: 'frontier-clients', title: "Accuracy of the clients' models against privacy", axis: "mean accuracy of the clients' models", measure: clientAccuracy, own: localOnlyAccuracy }),
     roundsFigure(done, { id: 'rounds', title: "Accuracy of the coordinator's model by round", axis: "accuracy of the coordinator's model", of: (round) => round.accuracy }),
     roundsFigure(done, { id: 'rounds-clients', title: "Accuracy of the clients' models by round", axis: "mean accuracy of the clients' models", of: (round) => round.meanClientAccuracy }),
     clientsFigure(done),
@@ -106,9 +107,25 @@ interface FrontierView {
   readonly title: string;
   readonly axis: string;
   readonly measure: Measure;
+  /** What clients reach without anybody: drawn as one rule, unless a setting is about just that. */
+  readonly own?: Measure;
 }
 
-function frontierFigure(settings: readonly Setting[], { id, title, axis, measure }: FrontierView): ExperimentFigure | undefined {
+/** A horizontal rule: something without a guarantee. */
+interface Reference {
+  readonly label: string;
+  readonly summary: Summary;
+}
+
+/** Mean over settings for each seed, then over seeds. */
+function ownRecords(settings: readonly Setting[], own: Measure): Reference[] {
+  const seeds = [...new Set(settings.flatMap(({ points }) => points.map(({ seed }) => seed)))];
+  const ofSeed = (seed: number) => summarize(settings.flatMap(({ points }) => points.filter((point) => point.seed === seed).map(({ outcome }) => own(outcome) ?? NaN))).mean ?? NaN;
+  const summary = summarize(seeds.map(ofSeed));
+  return summary.mean === null ? [] : [{ label: 'the same students, each on its own records alone (mean over settings)', summary }];
+}
+
+function frontierFigure(settings: readonly Setting[], { id, title, axis, measure, own }: FrontierView): ExperimentFigure | undefined {
   const measured = settings.map((setting) => ({ setting, summary: overSeeds(setting, measure) })).filter(({ summary }) => summary.mean !== null);
   const guaranteed = measured.filter(({ setting }) => setting.guarantee !== null);
   if (guaranteed.length === 0) return undefined;
@@ -117,8 +134,9 @@ function frontierFigure(settings: readonly Setting[], { id, title, axis, measure
   const nameOf = ({ series, guarantee }: Setting) => (kinds.size === 1 ? series : `${series} (${kindOfEpsilon(guarantee!)})`);
   const names = [...new Set(guaranteed.map(({ setting }) => nameOf(setting)))];
   const drawnNames = names.slice(0, MAX_SERIES);
-  const free = measured.filter(({ setting }) => setting.guarantee === null);
-  const references = free.slice(0, MAX_REFERENCES);
+  const free = measured.filter(({ setting }) => setting.guarantee === null).map(({ setting, summary }): Reference => ({ label: setting.label, summary }));
+  const hasLocalOnly = measured.some(({ setting }) => setting.guarantee === null && overSeeds(setting, finalAccuracy).mean === null);
+  const references = [...free, ...(own === undefined || hasLocalOnly ? [] : ownRecords(guaranteed.map(({ setting }) => setting), own))].slice(0, MAX_REFERENCES);
 
   const lines = guaranteed
     .filter(({ setting }) => drawnNames.includes(nameOf(setting)))
@@ -151,7 +169,7 @@ function frontierFigure(settings: readonly Setting[], { id, title, axis, measure
     };
     const entries: LegendEntry[] = [
       ...drawnNames.map((label, index): LegendEntry => ({ ...lookOf(index), label, kind: 'line' })),
-      ...references.map(({ setting, summary }, index): LegendEntry => ({ ...referenceLook(index), label: `${setting.label}: ${meanWithDeviation(summary)}% (no guarantee)`, kind: 'rule' })),
+      ...references.map(({ label, summary }, index): LegendEntry => ({ ...referenceLook(index), label: `${label}: ${meanWithDeviation(summary)}% (no guarantee)`, kind: 'rule' })),
     ];
     return [plot, legendView(entries, plotWidth(layout))];
   };
@@ -161,18 +179,18 @@ function frontierFigure(settings: readonly Setting[], { id, title, axis, measure
     id,
     title,
     caption: [
-      `Each point is a setting: mean ${axis} over seeds, against the ε that its releases guarantee together. ${DEVIATION} ${repeats(shown)}.`,
-      references.length > 0 ? 'Horizontal rules: settings without a guarantee.' : '',
+      `Each point is a setting: ${axis}, mean over seeds, against the ε that its releases guarantee together. ${DEVIATION} ${repeats(shown)}.`,
+      references.length > 0 ? 'Horizontal rules: without a guarantee.' : '',
       kinds.size > 1 ? 'Lines differ in what their ε means (unit, adjacency or adversary), as the legend says: they cannot be compared at equal ε.' : '',
       drawnNote(names.length, drawnNames.length, 'lines'),
-      drawnNote(free.length, references.length, 'settings without a guarantee'),
+      drawnNote(free.length, Math.min(free.length, MAX_REFERENCES), 'settings without a guarantee'),
       countsSentence(shown),
     ].filter(Boolean).join(' '),
     notes: sentences,
     description: [
       `Accuracy against epsilon for ${plural(names.length, 'line')}.`,
       ...guaranteed.map(({ setting, summary }) => `${setting.label}: ${percentSign(summary.mean)} at epsilon ${epsilonText(setting.guarantee!.epsilon)} (${kindOfEpsilon(setting.guarantee!)}).`),
-      ...free.map(({ setting, summary }) => `${setting.label}, without a guarantee: ${percentSign(summary.mean)}.`),
+      ...references.map(({ label, summary }) => `${label}, without a guarantee: ${percentSign(summary.mean)}.`),
     ].join(' '),
     spec: specs(draw, sentences),
     data: {
@@ -242,7 +260,7 @@ function roundsFigure(settings: readonly Setting[], { id, title, axis, of }: Rou
     id,
     title,
     caption: [
-      `Mean ${axis} over seeds after each round; band: sample standard deviation over seeds, ${repeats(shown)}.`,
+      `Line: ${axis} after each round, mean over seeds; band: sample standard deviation over seeds, ${repeats(shown)}.`,
       inOnePlot ? '' : 'One panel a setting, all on the same axes.',
       drawnNote(curves.length, drawn.length, 'settings'),
       countsSentence(shown),

@@ -33,9 +33,7 @@ const h = escapeMarkup;
 const style = `${pageStyle}
 ${vegaStyle()}
 figcaption p{max-width:none;margin:0 0 .4rem}
-td small{display:block;color:var(--muted);font-size:.84rem;line-height:1.35}
-.q{min-width:17rem}
-@media print{.vl{break-inside:avoid}}`;
+@media print{.vl{break-inside:avoid}.facts{grid-template-columns:repeat(2,1fr)}}`;
 
 /** A figure and its drawings for a page. */
 export interface DrawnFigure extends ExperimentFigure {
@@ -117,25 +115,32 @@ function resultTable(settings: readonly Setting[]): string {
   const optional = (name: string, unit: string, cell: (setting: Setting) => string) => {
     if (settings.some((setting) => cell(setting) !== 'n/a')) columns.push({ head: { name, unit }, cell: (setting) => cell(setting).replace('n/a', '–') });
   };
+  const notes = [...new Set(settings.map(guaranteeNote))];
+  columns.push({ head: { name: 'Guarantee', unit: 'all releases together', isText: true }, cell: (setting) => `${setting.guarantee === null ? 'none' : boundText(setting.guarantee)} [${noteLetter(notes.indexOf(guaranteeNote(setting)))}]` });
   optional('Final model', '%', (setting) => meanWithDeviation(overSeeds(setting, finalAccuracy)));
   optional('Clients', '%', (setting) => meanWithDeviation(overSeeds(setting, clientAccuracy)));
   optional('Local only', '%', (setting) => meanWithDeviation(overSeeds(setting, localOnlyAccuracy)));
+  optional('Moved', 'a client', (setting) => bytes(overSeeds(setting, bytesPerClient).mean ?? NaN));
   optional('NLL', 'nats', (setting) => decimals(overSeeds(setting, negativeLogLikelihood)));
   optional('ECE', '', (setting) => decimals(overSeeds(setting, calibrationError)));
-  optional('Moved', 'a client', (setting) => bytes(overSeeds(setting, bytesPerClient).mean ?? NaN));
-  columns.push({ head: { name: 'Guarantee', unit: 'all releases together', isText: true }, cell: guaranteeCell });
-  return table(
+  const results = table(
     `Mean ± sample standard deviation over seeds. Final model: of the coordinator or the baseline; clients: mean of their own models; local only: the same students without the others. ECE: expected calibration error. ${countsSentence(settings)} Guarantees are those of noise of the system's generator; noise in experiments is seeded and protects nobody.`,
     'Results of all settings',
     columns.map(({ head }) => head),
     settings.map((setting) => columns.map(({ cell }) => cell(setting))),
   );
+  return `${results}\n${notes.map((note, i) => `<p class="note">[${noteLetter(i)}] ${h(note)}</p>`).join('\n')}`;
 }
 
-function guaranteeCell(setting: Setting): Cell {
+/** What a cell of guarantees means; equal ones can be compared. */
+export function guaranteeNote(setting: Setting): string {
   const { guarantee } = setting;
-  if (guarantee === null) return { markup: `<div class="q l">${h(whyNoGuarantee(setting))}</div>` };
-  return { markup: `<div class="q l">${h(boundText(guarantee))} <small>${h(qualifierParts(guarantee).join('; '))}</small></div>` };
+  return guarantee === null ? `${whyNoGuarantee(setting)}.` : `ε over all releases: ${qualifierParts(guarantee).join('; ')}; mechanism ${guarantee.mechanism}.`;
+}
+
+/** `a` for the first. */
+export function noteLetter(index: number): string {
+  return index < 26 ? String.fromCharCode(97 + index) : String(index + 1);
 }
 
 function decimals({ mean, stddev }: Summary): string {

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { basename, isAbsolute, join, relative, resolve } from 'node:path';
+import { parse } from 'yaml';
 import { z } from 'zod';
 import { FederationError } from '../../shared/errors.ts';
 import { readRunManifest, type RunManifest } from '../../shared/node/run-folder.ts';
@@ -14,6 +15,7 @@ import { duration, plural } from './format.ts';
 
 const resultsName = 'results.jsonl';
 const outcomeName = 'outcome.json';
+const scenarioName = 'scenario.yaml';
 
 /** Throws `file-unreadable` where there is nothing, `data-invalid` for what is no experiment, is damaged or has no results. */
 export async function loadExperiment(directory: string): Promise<Experiment> {
@@ -31,7 +33,7 @@ export async function loadExperiment(directory: string): Promise<Experiment> {
     results,
     isRunning: manifest?.state === 'running',
     command: commandOf(manifest),
-    sweep: await readFile(join(directory, isSimulation ? 'scenario.yaml' : sweepCopyName), 'utf8').catch(() => null),
+    sweep: await readFile(join(directory, isSimulation ? scenarioName : sweepCopyName), 'utf8').catch(() => null),
     environment: [...(manifest === undefined ? [] : [['Version', `fedstill ${manifest.version}`] as const]), ...(await readEnvironment(join(directory, 'timings.jsonl')))],
   };
 }
@@ -87,25 +89,26 @@ function firstProblem(error: z.ZodError, line: unknown): [path: string, problem:
 async function readSimulation(directory: string): Promise<PointResult> {
   const path = join(directory, outcomeName);
   try {
-    const { seed, outcome } = SimulationOutcomeSchema.parse(JSON.parse(await readFile(path, 'utf8')));
-    return { format: 'fedstill-result/1', point: '0'.repeat(16), index: 0, seed, case: null, settings: {}, outcome };
+    const outcome = OutcomeSchema.parse(JSON.parse(await readFile(path, 'utf8')));
+    const { task } = SeedSchema.parse(parse(await readFile(join(directory, scenarioName), 'utf8')));
+    return { format: 'fedstill-result/1', point: '0'.repeat(16), index: 0, seed: task.seed, case: null, settings: {}, outcome };
   } catch (cause) {
-    throw new FederationError('data-invalid', `${path} is damaged.`, { field: path, expected: 'the outcome that `fedstill simulate` writes', got: 'something else, or only its beginning', next: `Run it again with: fedstill resume ${directory}`, cause });
+    throw new FederationError('data-invalid', `${path} or ${scenarioName} beside it is damaged.`, { field: path, expected: 'the outcome that `fedstill simulate` writes', got: 'something else, or only its beginning', next: `Run it again with: fedstill resume ${directory}`, cause });
   }
 }
 
-/** What `fedstill simulate` leaves for its report. */
-export const SimulationOutcomeSchema = z.strictObject({ format: z.literal('fedstill-outcome/1'), seed: z.int().min(0), outcome: OutcomeSchema });
+/** Of a scenario's file; the default is that of tasks. */
+const SeedSchema = z.object({ task: z.object({ seed: z.int().min(0).default(1) }) });
 
-/** Paths in the project are told as they are there; others by their last name: a page may go where this machine's folders mean nothing. */
 function commandOf(manifest: RunManifest | undefined): string | null {
   const file = manifest?.options['file'];
-  if (manifest?.kind === 'simulate') return formatCommand(['fedstill', 'simulate', typeof file === 'string' ? shownPath(file) : 'scenario.yaml']);
+  if (manifest?.kind === 'simulate') return formatCommand(['fedstill', 'simulate', typeof file === 'string' ? shownPath(file) : scenarioName]);
   if (manifest?.kind !== 'experiment') return null;
   return formatCommand(['fedstill', 'experiment', typeof file === 'string' ? shownPath(file) : sweepCopyName]);
 }
 
-function shownPath(file: string): string {
+/** Paths below the working folder are told as they are there; others by their last name: a page may go where this machine's folders mean nothing. */
+export function shownPath(file: string): string {
   const inside = relative(process.cwd(), resolve(file));
   return inside.startsWith('..') || isAbsolute(inside) ? basename(file) : inside.split('\\').join('/');
 }

@@ -90,7 +90,7 @@ export function vegaStyle(): string {
     ...light.series.map((color, index): [string, string] => [color, dark.series[index]!]),
   ];
   const rules = [...new Map(pairs(lightPalette, darkPalette))].map(([from, to]) => `.vl [fill="${from}"]{fill:${to}}.vl [stroke="${from}"]{stroke:${to}}`);
-  return `svg.vl{display:block;max-width:100%;height:auto}\n@media screen and (prefers-color-scheme:dark){${rules.join('')}}`;
+  return `.vl{display:block;max-width:100%;height:auto}\n@media screen and (prefers-color-scheme:dark){${rules.join('')}}`;
 }
 
 /** The image as a file of its own, with its dark mode. */

@@ -47,7 +47,7 @@ export function sampleOutcome({ accuracy, statement: stated, hasModel = true, ha
   return {
     reason: 'rounds-done',
     final: hasModel ? quality(final, generator) : null,
-    clients: hasClients ? Array.from({ length: clients }, (_, i) => ({ name: `client-${i + 1}`, model: i % 2 === 0 ? 'mlp-small' : 'cnn-small', privateRecords: 250, accuracy: near(accuracy - 0.03, 0.03), nll: 0.6, localOnlyAccuracy: near(0.68, 0.05), error: null })) : [],
+    clients: hasClients ? Array.from({ length: clients }, (_, i) => ({ name: `client-${i + 1}`, model: i % 2 === 0 ? 'mlp-small' : 'cnn-small', privateRecords: 250, accuracy: near(accuracy - 0.03, 0.03), nll: 0.6, localOnlyAccuracy: hasModel ? near(0.68, 0.05) : null, error: null })) : [],
     rounds: hasClients ? Array.from({ length: rounds + 1 }, (_, round) => ({ round, contributions: round === 0 ? 0 : clients, accuracy: hasModel && round > 0 ? near(final - 0.25 / round + 0.25 / rounds, 0.008) : null, meanClientAccuracy: near(accuracy - 0.03 - 0.2 / (round + 1) + 0.2 / (rounds + 1), 0.008), bytesUp: (bytes * round) / rounds, bytesDown: (bytes * round) / rounds })) : [],
     bytesUp: bytes,
     bytesDown: bytes,
