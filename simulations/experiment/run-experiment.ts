@@ -1,5 +1,6 @@
 /** Runs the points of a sweep that have no outcome yet, and keeps the files of its folder up to date. Knows neither terminal nor signals. */
 import { cpus } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { EventSink } from '../../shared/ports/event-sink.ts';
 import { isSuccess, type PointFailure, type PointResult } from './result.ts';
 import { lineOf, type ExperimentFolder } from './experiment-folder.ts';
@@ -33,7 +34,7 @@ export async function runExperiment({ points, folder, baseDir, version, engine, 
   for (const point of points) if (!first.has(point.key)) first.set(point.key, point);
   const pending = [...first.values()].filter(({ index }) => results[index] === undefined);
   const writer = new ResultsWriter(folder, () => results.filter((result) => result !== undefined));
-  await writer.write();
+  writer.touch();
   folder.writeTiming({ event: 'session', at: now(), workers, engine, machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length, node: process.version, platform: `${process.platform} ${process.arch}` } });
   events.emit({ event: 'experiment-started', points: points.length, found, pending: pending.length, workers, engine });
 
@@ -42,7 +43,7 @@ export async function runExperiment({ points, folder, baseDir, version, engine, 
     points.forEach((other, i) => {
       if (other.key === point.key) results[i] = { ...lineOf(other), ...what };
     });
-    await writer.write();
+    writer.touch();
   };
   const endLine = ({ point, attempt, seconds }: Omit<Attempt, 'end'>, end: 'done' | 'failed' | 'died' | 'stopped') => folder.writeTiming({ event: 'end', at: now(), point: point.key, index: point.index, attempt, seconds, end });
   await runPoints({
@@ -74,7 +75,7 @@ export async function runExperiment({ points, folder, baseDir, version, engine, 
       events.emit({ event: 'point-died', index: done.point.index, point: done.point.key, attempt: done.attempt, how: done.end.kind === 'died' ? done.end.how : '' });
     },
     onStopped: async (done) => endLine(done, 'stopped'),
-  }).finally(() => writer.write());
+  }).finally(() => writer.finish());
   return results as PointResult[];
 }
 
@@ -83,26 +84,50 @@ export function countDone(results: readonly PointResult[]): number {
   return results.filter(isSuccess).length;
 }
 
-/** Writes the files of all results; when several points end meanwhile, once for all of them. */
+/** A write is followed by a pause of this many times its duration: files of many points are large, and are written again for each. */
+const PAUSE_FACTOR = 20;
+
+/** Keeps the files of all results up to date without holding up who makes them. */
 class ResultsWriter {
   readonly #folder: ExperimentFolder;
   readonly #results: () => readonly PointResult[];
-  #tail: Promise<void> = Promise.resolve();
-  /** The write that waits for its turn. */
-  #queued: Promise<void> | undefined;
+  readonly #hurry = new AbortController();
+  #isDirty = false;
+  #loop: Promise<void> | undefined;
+  #failure: { readonly error: unknown } | undefined;
 
   constructor(folder: ExperimentFolder, results: () => readonly PointResult[]) {
     this.#folder = folder;
     this.#results = results;
   }
 
-  /** Resolves when the files hold everything that was known at the call. */
-  write(): Promise<void> {
-    this.#queued ??= this.#tail = this.#tail.then(() => {
-      this.#queued = undefined;
-      return this.#folder.writeResults(this.#results());
-    });
-    return this.#queued;
+  /** There is something new. Throws what an earlier write failed with. */
+  touch(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
+    this.#isDirty = true;
+    this.#loop ??= this.#write().finally(() => (this.#loop = undefined));
+  }
+
+  /** Resolves when the files hold everything. */
+  async finish(): Promise<void> {
+    this.#hurry.abort();
+    await this.#loop;
+    this.touch();
+    await this.#loop;
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  async #write(): Promise<void> {
+    try {
+      while (this.#isDirty) {
+        this.#isDirty = false;
+        const startedAt = performance.now();
+        await this.#folder.writeResults(this.#results());
+        await delay(PAUSE_FACTOR * (performance.now() - startedAt), undefined, { signal: this.#hurry.signal }).catch(() => undefined);
+      }
+    } catch (error) {
+      this.#failure = { error };
+    }
   }
 }
 

@@ -13,6 +13,7 @@ export type PointEnd =
 
 export interface PointProcess {
   readonly pid: number | undefined;
+  /** Rejects with what `onRound` threw. */
   readonly ended: Promise<PointEnd>;
   /** Ends it now. */
   stop(): void;
@@ -35,10 +36,19 @@ export function startPoint(task: PointTask, onRound: (report: RoundReport) => vo
   child.on('message', (message) => {
     const parsed = PointReportSchema.safeParse(message);
     if (!parsed.success) finish({ kind: 'error', error: { code: 'internal', message: `What came of it is no outcome: ${parsed.error.issues[0]?.path.join('.')}: ${parsed.error.issues[0]?.message}` } });
-    else if (parsed.data.kind === 'round') onRound(parsed.data);
-    else finish(parsed.data);
+    else if (parsed.data.kind !== 'round') finish(parsed.data);
+    else {
+      try {
+        onRound(parsed.data);
+      } catch (error) {
+        fail(error);
+        child.kill('SIGKILL');
+      }
+    }
   });
-  const ended = new Promise<PointEnd>((resolve) => {
+  let fail: (error: unknown) => void;
+  const ended = new Promise<PointEnd>((resolve, reject) => {
+    fail = reject;
     child.once('error', (error) => {
       end ??= { kind: 'died', how: error.message };
       if (child.pid === undefined) resolve(end); // it never began
