@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import nacl from 'tweetnacl';
 import {
-  b64, canonicalJson, checkRound, decodeFrame, digestText, documentHash, encodeFrame, envelopeContext, gaussianDelta, helloTranscript,
-  identityFromSeed, joinTranscript, openDocument, sealEnvelope, sha256, tokenProof, unb64, verifySignature,
+  b64, canonicalJson, checkRound, decodeFrame, digestText, documentHash, encodeFrame, encodePartialFrame, envelopeContext, gaussianDelta, helloTranscript,
+  identityFromSeed, joinTranscript, levelsOf, openDocument, sealEnvelope, sha256, tokenProof, unb64, verifySignature,
 } from './independent-client.mjs';
 
 const read = (name) => JSON.parse(readFileSync(new URL(`../vectors/${name}`, import.meta.url), 'utf8'));
@@ -19,6 +19,10 @@ for (const { name, dtype, content, shape, values, hex: text } of read('fdp1-fram
   const frame = decodeFrame(hex(text));
   same(`decode: ${name}`, JSON.stringify([frame.dtype, frame.content, frame.shape, frame.values]), JSON.stringify([dtype, content, shape, dtype === 'int32' ? values : values.map(Math.fround)]));
 }
+
+const { quantized, partial } = read('fdp1-frames.json');
+for (const { name, dtype, row, levels } of quantized) same(`levels: ${name}`, levelsOf(row, Number(dtype.slice(4))).join(), levels.join());
+for (const { name, rows, columns, dtype, shared, values, hex: text } of partial) same(`some rows: ${name}`, encodePartialFrame({ dtype, content: 'probabilities', shape: [rows, columns], values, shared }).toString('hex'), text);
 
 const golden = read('fdp1-handshake.json');
 const who = {};

@@ -193,7 +193,7 @@ export const tokenProof = (token, { coordinatorKey, clientKey, clientNonce, serv
 
 // ---------------------------------------------------------------- section 9: matrix frames
 
-const DTYPES = { float32: 1, float16: 2, uint8: 3, int32: 4 };
+const DTYPES = { float32: 1, float16: 2, uint8: 3, int32: 4, bits1: 5, bits2: 6, bits3: 7, bits4: 8, bits5: 9, bits6: 10, bits7: 11, bits8: 12 };
 const CONTENTS = { features: 1, logits: 2, probabilities: 3, grid: 4 };
 const WIDTHS = { float32: 4, float16: 2, uint8: 1, int32: 4 };
 const MAX_FRAME = 2 ** 30;
@@ -220,9 +220,59 @@ export function numberFromHalf(bits) {
   return sign * (exponent === 0 ? mantissa * 2 ** -24 : (1 + mantissa / 1024) * 2 ** (exponent - 15));
 }
 
+// Section 9.1, on one big integer: value i begins at bit i * width.
+const bitsOf = (dtype) => (dtype.startsWith('bits') ? Number(dtype.slice(4)) : 0);
+const packedShape = (bits, [rows, columns]) => (bits === 1 ? { count: rows, width: BigInt((columns - 1).toString(2).length) } : { count: rows * columns, width: BigInt(bits) });
+const valueBytes = (dtype, shape) => {
+  const bits = bitsOf(dtype);
+  if (bits === 0) return shape.reduce((a, b) => a * b, 1) * WIDTHS[dtype];
+  const { count, width } = packedShape(bits, shape);
+  return Math.ceil((count * Number(width)) / 8);
+};
+
+/** Levels of one row that sum to 2^bits - 1. */
+export function levelsOf(row, bits) {
+  const whole = 2 ** bits - 1;
+  const positive = row.map((p) => Math.max(0, p));
+  const sum = positive.reduce((a, b) => a + b, 0);
+  const shares = positive.map((p) => (p / sum) * whole);
+  const levels = shares.map(Math.floor);
+  const missing = whole - levels.reduce((a, b) => a + b, 0);
+  const byRemainder = shares.map((share, c) => ({ c, rest: share - levels[c] })).sort((a, b) => b.rest - a.rest || a.c - b.c);
+  for (const { c } of byRemainder.slice(0, missing)) levels[c] += 1;
+  return levels;
+}
+
+function packProbabilities(values, bits, [rows, columns], target) {
+  const { width } = packedShape(bits, [rows, columns]);
+  const levels = Array.from({ length: rows }, (_, row) => levelsOf(values.slice(row * columns, (row + 1) * columns), bits));
+  const numbers = bits === 1 ? levels.map((row) => row.indexOf(1)) : levels.flat();
+  let packed = 0n;
+  numbers.forEach((number, i) => { packed |= BigInt(number) << (BigInt(i) * width); });
+  for (let i = 0; i < target.length; i++) target[i] = Number((packed >> BigInt(8 * i)) & 255n);
+}
+
+function unpackProbabilities(bytes, bits, [rows, columns]) {
+  const { count, width } = packedShape(bits, [rows, columns]);
+  let packed = 0n;
+  bytes.forEach((byte, i) => { packed |= BigInt(byte) << BigInt(8 * i); });
+  require(packed >> (BigInt(count) * width) === 0n, 'frame-malformed', { field: 'padding' });
+  const numbers = Array.from({ length: count }, (_, i) => Number((packed >> (BigInt(i) * width)) & ((1n << width) - 1n)));
+  if (bits === 1) {
+    return numbers.flatMap((label) => {
+      require(label < columns, 'value-out-of-range', { got: String(label) });
+      return Array.from({ length: columns }, (_, c) => (c === label ? 1 : 0));
+    });
+  }
+  const whole = 2 ** bits - 1;
+  for (let row = 0; row < rows; row++) require(numbers.slice(row * columns, (row + 1) * columns).reduce((a, b) => a + b, 0) === whole, 'value-out-of-range', { field: `row ${row}` });
+  return numbers.map((level) => Math.fround(level / whole));
+}
+
 export function encodeFrame({ dtype, content, shape, values }) {
   const header = 16 + 4 * shape.length;
-  const frame = Buffer.alloc(header + values.length * WIDTHS[dtype] + 4);
+  const frame = Buffer.alloc(header + valueBytes(dtype, shape) + 4);
+  if (bitsOf(dtype) > 0) packProbabilities(values, bitsOf(dtype), shape, frame.subarray(header, -4));
   let scale = 1;
   let offset = 0;
   frame.write('FDPM', 'latin1');
@@ -256,13 +306,16 @@ export function decodeFrame(frame, expected = {}) {
   if (frame.length < header + 4) throw malformed('length');
   const shape = Array.from({ length: rank }, (_, i) => frame.readUInt32LE(16 + 4 * i));
   const count = shape.reduce((a, b) => a * b, 1);
-  if (shape.some((side) => side === 0) || count * WIDTHS[dtype] > MAX_FRAME || frame.length !== header + count * WIDTHS[dtype] + 4) throw malformed('length');
+  const bits = bitsOf(dtype);
+  if (bits > 0 && (content !== 'probabilities' || rank !== 2 || shape[1] < 2 || shape[1] > 1000 || count > MAX_FRAME / 4)) throw malformed('shape');
+  if (shape.some((side) => side === 0) || valueBytes(dtype, shape) > MAX_FRAME || frame.length !== header + valueBytes(dtype, shape) + 4) throw malformed('length');
   const scale = frame.readFloatLE(8);
   const offset = frame.readFloatLE(12);
   if (dtype === 'uint8' ? !(Number.isFinite(scale) && Number.isFinite(offset) && scale >= 0) : scale !== 1 || offset !== 0) throw malformed('scale');
   require(crc32(frame.subarray(0, -4)) >>> 0 === frame.readUInt32LE(frame.length - 4), 'frame-checksum');
   if (expected.content) require(content === expected.content, 'shape-mismatch', { expected: expected.content, got: content });
   if (expected.shape) require(shape.join('x') === expected.shape.join('x'), 'shape-mismatch', { expected: expected.shape.join('x'), got: shape.join('x') });
+  if (bits > 0) return { dtype, content, shape, values: unpackProbabilities(frame.subarray(header, -4), bits, shape), scale, offset };
   const values = new Array(count);
   for (let i = 0; i < count; i++) {
     if (dtype === 'float32') values[i] = frame.readFloatLE(header + 4 * i);
@@ -274,9 +327,34 @@ export function decodeFrame(frame, expected = {}) {
   return { dtype, content, shape, values, scale, offset };
 }
 
+/** Section 9.2: the rows at these positions of [n x C] values. */
+export function encodePartialFrame({ dtype, content, shape: [n, columns], values, shared }) {
+  const mask = Buffer.alloc(Math.ceil(n / 8));
+  for (const row of shared) mask[row >> 3] |= 1 << (row & 7);
+  const inner = shared.length === 0 ? Buffer.alloc(0) : encodeFrame({ dtype, content, shape: [shared.length, columns], values: shared.flatMap((row) => values.slice(row * columns, (row + 1) * columns)) });
+  const frame = Buffer.concat([Buffer.from('FDPP\x01\0\0\0', 'latin1'), Buffer.alloc(4), mask, inner, Buffer.alloc(4)]);
+  frame.writeUInt32LE(n, 8);
+  frame.writeUInt32LE(crc32(frame.subarray(0, -4)) >>> 0, frame.length - 4);
+  return frame;
+}
+
 // ---------------------------------------------------------------- section 10: rounds
 
-export function decodeIndices({ count, indices }, rows, field) {
+/** Whether `sharing` asks for this row. */
+function isShared(row, kind, { minConfidence, maxEntropy }) {
+  const probabilities = kind === 'logits' ? softmax(row) : row;
+  const entropy = probabilities.reduce((sum, p) => sum - (p > 0 ? p * Math.log(p) : 0), 0);
+  return Math.max(...probabilities) >= minConfidence && (maxEntropy >= 1 || entropy <= maxEntropy * Math.log(row.length));
+}
+
+export function decodeIndices({ count, indices, bitmap }, rows, field) {
+  if (bitmap !== undefined) {
+    require(indices === undefined, 'message-malformed', { field });
+    const bytes = unb64(bitmap, Math.ceil(rows / 8), `${field}.bitmap`);
+    const list = Array.from({ length: 8 * bytes.length }, (_, i) => i).filter((i) => (bytes[i >> 3] >> (i & 7)) & 1);
+    require(list.length === count && count >= 1 && list.at(-1) < rows, 'value-out-of-range', { field: `${field}.bitmap` });
+    return list;
+  }
   require(Number.isSafeInteger(count) && count >= 1 && count <= rows, 'value-out-of-range', { field: `${field}.count`, got: String(count) });
   const bytes = unb64(indices, 4 * count, `${field}.indices`);
   const list = Array.from({ length: count }, (_, i) => bytes.readUInt32LE(4 * i));
@@ -312,7 +390,8 @@ export function checkRound(round, task, taskDigest) {
     const noise = release.noise?.[release.mechanism === 'gaussian' ? 'sigmaGrid' : 'scaleGrid'];
     malformed(isObject(release.noise) && Object.keys(release.noise).length === 1 && positiveInteger(noise) && noise < 2 ** 31, 'release.noise');
   }
-  malformed(['float32', 'float16', 'uint8'].includes(round.encoding), 'encoding');
+  malformed(['float32', 'float16', 'uint8'].includes(round.encoding) || (bitsOf(String(round.encoding)) >= 1 && bitsOf(round.encoding) <= 8 && release.mechanism === 'none' && release.outputKind === 'probabilities'), 'encoding');
+  if (round.sharing != null) malformed(release.mechanism === 'none' && round.sharing.minConfidence >= 0 && round.sharing.minConfidence <= 1 && round.sharing.maxEntropy >= 0 && round.sharing.maxEntropy <= 1, 'sharing');
   const query = decodeIndices(round.query, task.transferSet.rows, 'query');
   return { query, labels: round.labels === null ? null : checkLabels(round.labels, task) };
 }
@@ -399,7 +478,12 @@ export function contributionFrame(predictions, round) {
   const { release } = round;
   const shape = [release.rows, release.columns];
   require(predictions.every(Number.isFinite), 'data-invalid');
-  if (release.mechanism === 'none') return encodeFrame({ dtype: round.encoding, content: release.outputKind, shape, values: predictions });
+  if (release.mechanism === 'none') {
+    const frame = { dtype: round.encoding, content: release.outputKind, shape, values: predictions };
+    if (round.sharing == null) return encodeFrame(frame);
+    const shared = Array.from({ length: shape[0] }, (_, row) => row).filter((row) => isShared(predictions.slice(row * shape[1], (row + 1) * shape[1]), release.outputKind, round.sharing));
+    return encodePartialFrame({ ...frame, shared });
+  }
   const noise = release.mechanism === 'gaussian' ? () => roundedGaussian(release.noise.sigmaGrid) : () => discreteLaplace(release.noise.scaleGrid);
   const values = toGrid(predictions, release).map((v) => (v + noise()) | 0);
   return encodeFrame({ dtype: 'int32', content: 'grid', shape, values });

@@ -117,6 +117,20 @@ admission: { mode: token }
   });
 
   it.each([
+    ['one bit both ways', 'aggregation: { aggregator: majorityVote, encoding: bits1 }\ndistillation: { labelEncoding: bits1 }'],
+    ['a cache, of which it remembers nothing', 'distillation: { cache: { rounds: 5 } }'],
+    ['some rows', 'distillation: { sharing: { minConfidence: 0.5 } }'],
+  ])('takes part in a task with %s', { timeout: 120_000 }, async (_, extra) => {
+    const coordinator = await serve(task('interop-algorithms', `${extra}
+teacher: { kind: consensus }
+schedule: { rounds: 2, minClients: 2, quorum: 2, roundDeadlineSeconds: 100, transferBatch: 15 }
+`));
+    const clients = [start(client, coordinator.url, '--seed', '1'), start(client, coordinator.url, '--seed', '2')];
+    for (const running of clients) await expectWhole(running);
+    await expectServed(coordinator);
+  });
+
+  it.each([
     ['gaussian noise on logits', 'privacy: { mechanism: gaussian, epsilon: 50 }\naggregation: { aggregator: meanLogits }', 'logits'],
     ['Laplace noise on probabilities', 'privacy: { mechanism: laplace, epsilon: 500 }', 'probabilities'],
   ])('adds %s', { timeout: 120_000 }, async (_, extra, outputKind) => {
