@@ -20,6 +20,8 @@ export const PartitionSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('shards'), classesPerClient: z.int().min(1).max(1000) }),
   /** Quantity skew: sizes in Dirichlet(alpha) proportions, the same classes everywhere. */
   z.strictObject({ kind: z.literal('quantity'), alpha: concentration, minPerClient }),
+  /** A split that is known by its numbers, e.g. a published one: examples of each class (columns) for each client (rows). Which examples is drawn. */
+  z.strictObject({ kind: z.literal('counts'), counts: z.array(z.array(z.int().min(0).max(1e9)).min(1).max(1000)).min(1).max(10_000) }),
 ]);
 
 /** A partition as written: what has a default may be left out. */

@@ -16,7 +16,7 @@ export const MAX_DRAWS = 1000;
 
 /**
  * Positions into `labels`, one array a client, in random order. Every example is used, except that `shards` leaves out
- * classes no client was dealt. A client's split depends on the whole of (labels, spec, clients, seed).
+ * classes no client was dealt, and `counts` whatever it does not count. A client's split depends on the whole of (labels, spec, clients, seed).
  *
  * Throws `data-invalid` when the data can't be split so, `config-invalid` for a spec or client number out of range.
  */
@@ -55,6 +55,12 @@ export function partition(labels: Int32Array, numClasses: number, spec: Partitio
     }
     case 'shards':
       return dealClasses(byClass(labels, numClasses), resolved.classesPerClient, clients, generator);
+    case 'counts': {
+      const groups = byClass(labels, numClasses);
+      const cuts = cutsOfCounts(resolved.counts, groups, clients);
+      groups.forEach((group) => generator.shuffle(group));
+      return deal(groups, cuts, clients, generator);
+    }
     default:
       return unreachable(resolved);
   }
@@ -128,6 +134,25 @@ function amongThose(proportions: Float64Array, takePart: Uint32Array): Float64Ar
   if (sum > 0) return kept.map((share) => share / sum);
   const parts = takePart.reduce((a, b) => a + b, 0);
   return kept.map((_, client) => takePart[client]! / parts);
+}
+
+/** Ends of the slices that give each client its number of each class. */
+function cutsOfCounts(counts: readonly (readonly number[])[], groups: readonly Uint32Array[], clients: number): Uint32Array[] {
+  const odd = counts.find((row) => row.length !== groups.length);
+  if (counts.length !== clients || odd !== undefined) {
+    const [expected, got] = [`${clients} rows (clients) of ${groups.length} numbers (classes)`, odd === undefined ? `${counts.length} rows` : `a row of ${odd.length}`];
+    throw new FederationError('config-invalid', `partition.counts: expected ${expected}, got ${got}`, { field: 'partition.counts', expected, got, next: 'Give one row for each client, with one number for each class.' });
+  }
+  const empty = counts.findIndex((row) => row.every((count) => count === 0));
+  if (empty !== -1) throw new FederationError('config-invalid', `partition.counts[${empty}]: expected at least one example, got none`, { field: `partition.counts[${empty}]`, expected: 'at least one example', got: '0', next: 'Give every client an example, or leave it out.' });
+  return groups.map((group, label) => {
+    let end = 0;
+    const ends = Uint32Array.from(counts, (row) => (end += row[label]!));
+    if (end > group.length) {
+      throw new FederationError('data-invalid', `partition.counts: class ${label} has ${group.length} examples, and ${end} are to be dealt`, { field: 'partition.counts', expected: `at most ${group.length} examples of class ${label}`, got: String(end), next: 'Lower its numbers, or use more data.' });
+    }
+    return ends;
+  });
 }
 
 /** Gives each client its slice of every group, in random order: sorted by class, a held-out tail would be one class. */

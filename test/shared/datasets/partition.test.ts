@@ -74,6 +74,32 @@ describe('partition', () => {
     }
   });
 
+  it('counts: each client has just as many of each class as it says, none twice', () => {
+    const counts = [[3, 0, 41, 0, 0, 0, 0, 0, 0, 7], [100, 1, 0, 0, 0, 0, 0, 0, 0, 500]];
+    const parts = partition(labels, 10, { kind: 'counts', counts }, 2, 5);
+    expect(parts.map((part) => [...labelHistogram(labels, 10, part)])).toEqual(counts);
+    expect(new Set(parts.flatMap((part) => [...part])).size).toBe(652);
+    expect(partition(labels, 10, { kind: 'counts', counts }, 2, 6)).not.toEqual(parts);
+    // In random order: the first of a client are not all of one class.
+    expect(new Set(parts[1]!.slice(0, 40).map((i) => labels[i]!)).size).toBeGreaterThan(1);
+  });
+
+  it('counts: refuses other numbers of clients or classes, clients without examples, and more examples than there are', () => {
+    const row = (count: number) => new Array<number>(10).fill(count);
+    const refused = (counts: number[][], clients = 2) => {
+      try {
+        partition(labels, 10, { kind: 'counts', counts }, clients, 1);
+      } catch (error) {
+        return error as FederationError;
+      }
+      throw new Error('expected a FederationError');
+    };
+    expect(refused([row(1)])).toMatchObject({ code: 'config-invalid', expected: '2 rows (clients) of 10 numbers (classes)', got: '1 rows' });
+    expect(refused([row(1), [1, 2]])).toMatchObject({ code: 'config-invalid', got: 'a row of 2' });
+    expect(refused([row(1), row(0)])).toMatchObject({ code: 'config-invalid', field: 'partition.counts[1]' });
+    expect(refused([row(1), [6001, 0, 0, 0, 0, 0, 0, 0, 0, 0]])).toMatchObject({ code: 'data-invalid', got: '6002' });
+  });
+
   it('dirichlet: the lower alpha, the stronger the skew', () => {
     const share = (alpha: number) => meanLargestShare(partition(labels, 10, { kind: 'dirichlet', alpha }, 10, 5));
     expect(share(0.1)).toBeGreaterThan(0.4);
