@@ -12,13 +12,13 @@ const pointsOf = async (name: string): Promise<Point[]> => {
 };
 
 describe('the sweeps of published tables', () => {
-  it('are valid scenarios, each with three seeds', async () => {
+  it('are valid scenarios, each with three seeds at least', async () => {
     const files = (await readdir(folder)).filter((name) => name.endsWith('.yaml'));
     expect(files).toContain('fedkt-mnist-mlp.yaml');
     for (const name of files) {
       const seeds = new Map<string | null, number[]>();
       for (const { scenario, case: label } of await pointsOf(name)) seeds.set(label, [...(seeds.get(label) ?? []), scenario.task.seed]);
-      for (const of of seeds.values()) expect(of).toEqual([1, 2, 3]);
+      for (const of of seeds.values()) expect(of.slice(0, 3)).toEqual([1, 2, 3]);
     }
   });
 
