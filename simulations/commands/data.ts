@@ -1,11 +1,17 @@
-/** `fedstill data split`: cuts a labelled data set into one folder a client, as if each had been collected by another owner. */
+/**
+ * `fedstill data split`: cuts a labelled data set into one folder a client, as if each had been collected by another owner.
+ * `fedstill data columns`: how the columns of a public table can become features.
+ */
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
+import { stringify } from 'yaml';
 import { PartitionSchema, type PartitionSpec } from '../../shared/config/partition-config.ts';
 import type { DataSource } from '../../shared/config/task-config.ts';
+import { fitColumns } from '../../shared/datasets/fit-columns.ts';
 import { labelHistogram, partition } from '../../shared/datasets/partition.ts';
 import { FederationError } from '../../shared/errors.ts';
 import { loadDataSource, parseDataArgument, writeIdxFolder } from '../../shared/node/data-source.ts';
+import { readText } from '../../shared/node/source-files.ts';
 import { selectLabelled, type LabelledExamples } from '../../shared/types/matrix.ts';
 
 export interface SplitOptions {
@@ -91,6 +97,18 @@ export function dataCommand(): Command {
       for (const folder of folders) {
         process.stdout.write(options.json ? `${JSON.stringify(folder)}\n` : `${folder.directory}: ${folder.examples} examples, by class ${folder.classHistogram.join(' ')}\n`);
       }
+    });
+  data
+    .command('columns')
+    .description('print a `columns` section for a CSV file: means and scales of its numbers, values of its categories. For a PUBLIC file: what is printed goes into the task, for all to see, and tells about every row')
+    .argument('<file>', 'a public CSV file with a header')
+    .option('--without <names...>', 'headers of columns that are no features: the label, row numbers, names', [])
+    .option('--json', 'one JSON object', false)
+    .action(async (file: string, { without, json }: { readonly without: readonly string[]; readonly json: boolean }) => {
+      const columns = fitColumns(await readText(file), { fileName: file, without });
+      const width = columns.reduce((sum, column) => sum + (column.kind === 'number' ? 1 : column.values.length), 0);
+      if (json) process.stdout.write(`${JSON.stringify({ exampleShape: [width], columns })}\n`);
+      else process.stdout.write(`# data.exampleShape: [${width}]\ncolumns:\n${columns.map((column) => `  - ${stringify(column, { collectionStyle: 'flow', lineWidth: 0 })}`).join('')}`);
     });
   return data;
 }
