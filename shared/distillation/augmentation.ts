@@ -33,6 +33,7 @@ export function augment(examples: Examples, ranges: AugmentationRanges, generato
   const [height, width, channels] = examples.shape as readonly [number, number, number];
   const size = exampleSize(examples.shape);
   const values = new Float32Array(examples.count * size);
+  const source = examples.values;
   const symmetric = (range: number) => (2 * generator.uniform() - 1) * range;
   const [centerX, centerY] = [(width - 1) / 2, (height - 1) / 2];
   for (let i = 0; i < examples.count; i++) {
@@ -45,26 +46,37 @@ export function augment(examples: Examples, ranges: AugmentationRanges, generato
     const [xx, xy] = [cos * scaleX, (cos * shear - sin) * scaleY];
     const [yx, yy] = [sin * scaleX, (sin * shear + cos) * scaleY];
     const start = i * size;
+    const lineSize = width * channels;
     for (let row = 0; row < height; row++) {
+      const dy = row - centerY;
       for (let column = 0; column < width; column++) {
-        const [dx, dy] = [column - centerX, row - centerY];
+        // No arrays in here: this runs for every pixel of every pass.
+        const dx = column - centerX;
         const x = centerX + xx * dx + xy * dy + shiftX;
         const y = centerY + yx * dx + yy * dy + shiftY;
-        const [left, top] = [Math.floor(x), Math.floor(y)];
-        const [right, bottom] = [x - left, y - top];
+        const left = Math.floor(x);
+        const top = Math.floor(y);
+        if (top < -1 || top >= height || left < -1 || left >= width) continue; // 0, as it is
+        const right = x - left;
+        const bottom = y - top;
+        const hasTop = top >= 0;
+        const hasBottom = top < height - 1;
+        const hasLeft = left >= 0;
+        const hasRight = left < width - 1;
+        const upper = start + top * lineSize + left * channels;
+        const target = start + (row * width + column) * channels;
         for (let channel = 0; channel < channels; channel++) {
+          const at = upper + channel;
           let value = 0;
-          if (top >= 0 && top < height) {
-            const line = start + top * width * channels + channel;
-            if (left >= 0 && left < width) value += (1 - bottom) * (1 - right) * examples.values[line + left * channels]!;
-            if (left >= -1 && left < width - 1) value += (1 - bottom) * right * examples.values[line + (left + 1) * channels]!;
+          if (hasTop) {
+            if (hasLeft) value += (1 - bottom) * (1 - right) * source[at]!;
+            if (hasRight) value += (1 - bottom) * right * source[at + channels]!;
           }
-          if (top >= -1 && top < height - 1) {
-            const line = start + (top + 1) * width * channels + channel;
-            if (left >= 0 && left < width) value += bottom * (1 - right) * examples.values[line + left * channels]!;
-            if (left >= -1 && left < width - 1) value += bottom * right * examples.values[line + (left + 1) * channels]!;
+          if (hasBottom) {
+            if (hasLeft) value += bottom * (1 - right) * source[at + lineSize]!;
+            if (hasRight) value += bottom * right * source[at + lineSize + channels]!;
           }
-          values[start + (row * width + column) * channels + channel] = value;
+          values[target + channel] = value;
         }
       }
     }
