@@ -24,6 +24,7 @@ import type { Delta, Epsilon } from '../shared/types/units.ts';
 import { ClientMetricsSchema, type ClientMetrics } from '../client/participant/metrics.ts';
 import { sharedTransferSets } from '../client/participant/transfer-set.ts';
 import { Participant, type ParticipantSummary } from '../client/participant/participant.ts';
+import { isWorkerPool } from '../shared/compute/worker-pool.ts';
 import { Coordinator, planTaskRelease } from '../server/coordinator/coordinator.ts';
 import { openTeacher } from '../server/coordinator/teacher.ts';
 import { SharedEngine } from './device-engine.ts';
@@ -31,7 +32,8 @@ import { MemoryStore } from './memory-store.ts';
 import { Faults } from './network/faults.ts';
 import { memoryConnector, type Network, type Traffic } from './network/memory-transport.ts';
 import { VirtualClock } from './network/virtual-clock.ts';
-import type { Scenario } from './scenario.ts';
+import { clientCount, type Scenario } from './scenario.ts';
+import { SecureThreads } from './secure-threads.ts';
 import { sharedCrypto } from './shared-work.ts';
 
 /** The data of a scenario, loaded. */
@@ -53,6 +55,8 @@ export interface SimulationOptions {
   readonly random: (party: string) => RandomSource;
   /** Events carry `at` in virtual milliseconds and `party`. */
   readonly events: EventSink;
+  /** What stands between devices and the engine: `rememberingEngine` with the journal of a run that was interrupted. */
+  readonly remember?: (engine: ComputeEngine) => ComputeEngine;
   readonly signal?: AbortSignal;
 }
 
@@ -96,6 +100,11 @@ export interface SimulationResult {
 /** A policy that agrees to whatever the scenario says: nobody's privacy is at stake in a simulation. */
 const agreeable: ClientPolicy = { maxEpsilon: Infinity as Epsilon, delta: 1e-5 as Delta, minCohort: 1, allowedMechanisms: ['none', 'gaussian', 'laplace', 'discreteGaussian', 'dpSgd'], allowClear: true, maxRounds: Infinity, minHonest: 1 };
 
+/** From so many clients on, secure aggregation is worth threads of its own. */
+const leastForSecureThreads = 64;
+/** Virtual milliseconds of one step of secure aggregation at a client, where it has threads of its own: while one is computed, others begin. */
+const secureStepMs = 100;
+
 export async function runSimulation(options: SimulationOptions): Promise<SimulationResult> {
   const { scenario, data, engine, events, signal } = options;
   const { task } = scenario;
@@ -103,8 +112,11 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
   accelerate(nodeCrypto);
   const crypto = sharedCrypto(nodeCrypto);
   const transferSetsOf = sharedTransferSets();
+  // The number of clients decides, not that of threads: with any number of them the same happens.
+  const isLarge = task.privacy.trustMode === 'secure-aggregation' && clientCount(scenario) >= leastForSecureThreads;
+  const secureThreads = isLarge ? new SecureThreads(isWorkerPool(engine) ? engine.workers : 0) : undefined;
   const clock = new VirtualClock();
-  const shared = new SharedEngine(engine, clock, signal);
+  const shared = new SharedEngine(engine, clock, signal, options.remember);
   const emit = (party: string): EventSink => ({ emit: (event: RunEvent) => events.emit({ ...event, party, at: clock.now() }) });
 
   const store = new MemoryStore();
@@ -132,6 +144,7 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
       clock,
       random: clientRandom,
       crypto,
+      ...(secureThreads === undefined ? {} : { openExchange: secureThreads.forClient(index, (work) => shared.spend(secureStepMs, work)) }),
       ledger: new MemoryLedger(),
       policy: { ...agreeable, delta: task.privacy.delta as Delta },
       engine: shared.device(name, { stepMs: stepMs * (faults?.slowness(index) ?? 1) }),
@@ -184,6 +197,7 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
     const testLogits = model === undefined || data.testSet === undefined ? undefined : await clock.runUntil(model.predict(data.testSet.examples));
     return { reason, clients, rounds, release: planTaskRelease(task, data.transferSet.count), opened: coordinator.status().round, testLogits, virtualMs };
   } finally {
+    await secureThreads?.dispose();
     await coordinator.close();
     await clock.runUntil(teacher.dispose());
   }

@@ -43,6 +43,7 @@ import { PrivateReleases } from './private-releases.ts';
 import { Progress } from './progress.ts';
 import { contribute, fetchLabels, isCharged, resend, type RoundReport, type RoundWorkContext } from './round-work.ts';
 import { askedForStored, sendStored, takePart, wasRestarted, type SecureSendContext } from './secure-round.ts';
+import { exchangeHere, type OpenExchange } from './secure-exchange.ts';
 import { SessionSlot, type Session } from './session-slot.ts';
 import { RecordVotes } from './record-votes.ts';
 import { ShardModels } from './shard-models.ts';
@@ -85,6 +86,8 @@ export interface ParticipantDeps {
   readonly random: RandomSource;
   /** For secure aggregation; default: portable and slow. */
   readonly crypto?: CryptoProvider;
+  /** Where secure aggregation is computed; default: here. */
+  readonly openExchange?: OpenExchange;
   readonly ledger: PrivacyLedger;
   readonly policy: ClientPolicy;
   readonly engine: ComputeEngine;
@@ -621,14 +624,14 @@ export class Participant {
   /** A round of secure aggregation, from the beginning. */
   #takePart(assignment: Assignment, announcement: Announcement): void {
     const { round } = announcement.document;
-    const { crypto = portableCrypto, policy } = this.#deps;
+    const { crypto = portableCrypto, openExchange = exchangeHere, policy } = this.#deps;
     const { progress, warm } = assignment;
     const inbox = new StageInbox(round);
     this.#inbox = inbox;
     this.#start(assignment, round, async (signal) => {
       const warmed = await abortable(warm, signal);
       await this.#contributing(assignment, round, signal, (contributed) => {
-        const own = { crypto, minHonest: policy.minHonest, lastAdvertised: progress.lastAdvertised, advertise: (advertised: RoundId) => progress.advertise(advertised) };
+        const own = { crypto, openExchange, minHonest: policy.minHonest, lastAdvertised: progress.lastAdvertised, advertise: (advertised: RoundId) => progress.advertise(advertised) };
         return takePart(announcement, { ...this.#workContext(assignment, warmed), ...this.#sendContext(assignment, inbox, contributed), ...own }, signal);
       });
     });

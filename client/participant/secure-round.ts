@@ -13,15 +13,14 @@ import { sealEnvelope } from '../../shared/protocol/envelope.ts';
 import type { SecureStageName } from '../../shared/protocol/messages.ts';
 import { RemoteProblem } from '../../shared/protocol/problems.ts';
 import { secureContextOf } from '../../shared/protocol/secure-round.ts';
-import { SecureRound } from '../../shared/secure-aggregation/participant-round.ts';
 import { equalBytes } from '../../shared/types/bytes.ts';
 import type { RoundId } from '../../shared/types/ids.ts';
 import { abortable } from './abortable.ts';
 import type { Announcement } from './announcement.ts';
-import { contributionGrid } from './contribution.ts';
 import { roundIsClosed } from './faults.ts';
 import type { OutboxEntry, StoredAnswer } from './outbox.ts';
 import { charge, predict, resend, train, type RoundReport, type RoundWorkContext } from './round-work.ts';
+import type { OpenExchange } from './secure-exchange.ts';
 import type { StageInbox } from './stage-inbox.ts';
 
 /** What the work needs that outlives a connection, in this process and in the next one. */
@@ -37,6 +36,7 @@ export interface SecureSendContext extends Pick<RoundWorkContext, 'task' | 'ledg
 
 export interface SecureWorkContext extends RoundWorkContext, SecureSendContext {
   readonly crypto: CryptoProvider;
+  readonly openExchange: OpenExchange;
   /** Fewest honest clients in a sum, by the owner's policy. */
   readonly minHonest: number;
   /** The highest round for which keys were advertised, in this process or an earlier one. */
@@ -49,12 +49,12 @@ export interface SecureWorkContext extends RoundWorkContext, SecureSendContext {
 export async function takePart(announcement: Announcement, context: SecureWorkContext, signal: AbortSignal): Promise<RoundReport> {
   const { document, transcript } = announcement;
   const { round } = document;
-  const { inbox, identity, random, crypto, minHonest, lastAdvertised } = context;
+  const { inbox, identity, random, crypto, openExchange, minHonest, lastAdvertised } = context;
   const trained = await train(announcement, context, signal);
   const predictions = await predict(announcement, context, signal);
   signal.throwIfAborted();
 
-  const exchange = new SecureRound(secureContextOf(document, transcript), { minHonest, lastRound: lastAdvertised }, { identity, random, crypto });
+  const exchange = openExchange(secureContextOf(document, transcript), { minHonest, lastRound: lastAdvertised }, { identity, random, crypto });
   const seal = (stage: SecureStageName, message: Uint8Array) => sealMessage(message, stage, announcement, context);
   let sentBytes = 0;
   const report = (): RoundReport => ({ ...trained, envelopeBytes: sentBytes });
@@ -63,7 +63,7 @@ export async function takePart(announcement: Announcement, context: SecureWorkCo
     sentBytes += envelope.length;
   };
   try {
-    const advert = seal('advertiseKeys', judged('advertiseKeys', () => exchange.advertiseKeys()));
+    const advert = seal('advertiseKeys', await judged('advertiseKeys', () => exchange.advertiseKeys(), signal));
     await context.advertise(round);
     signal.throwIfAborted();
     // Expected before the answer leaves: the next stage may open before the acknowledgement is here.
@@ -72,13 +72,14 @@ export async function takePart(announcement: Announcement, context: SecureWorkCo
     await send('advertiseKeys', advert);
 
     const rosterMessage = await abortable(roster, signal);
-    const shares = seal('shareKeys', judged('shareKeys', () => exchange.shareKeys(rosterMessage)));
+    const shares = seal('shareKeys', await judged('shareKeys', () => exchange.shareKeys(rosterMessage), signal));
     const delivery = inbox.expect('maskedInput');
     await send('shareKeys', shares);
 
     const deliveryMessage = await abortable(delivery, signal);
-    const input = contributionGrid({ document, predictions, random });
-    const maskedInput = judged('maskedInput', () => exchange.maskInput(deliveryMessage, input));
+    const input = await exchange.contribution({ document, predictions });
+    signal.throwIfAborted();
+    const maskedInput = await judged('maskedInput', () => exchange.maskInput(deliveryMessage, input), signal);
     const entry = await context.outbox.put({ round, stage: 'maskedInput', transcript, contribution: digestOf(maskedInput), parameters: document.release, envelope: seal('maskedInput', maskedInput) });
     await chargeOnce(entry, () => context.checkPolicy(announcement), context, signal);
     const survivors = inbox.expect('consistencyCheck');
@@ -86,12 +87,12 @@ export async function takePart(announcement: Announcement, context: SecureWorkCo
     await context.contributed(report());
 
     const survivorsMessage = await abortable(survivors, signal);
-    const consistency = seal('consistencyCheck', judged('consistencyCheck', () => exchange.signSurvivors(survivorsMessage)));
+    const consistency = seal('consistencyCheck', await judged('consistencyCheck', () => exchange.signSurvivors(survivorsMessage), signal));
     const signatures = inbox.expect('unmask');
     await send('consistencyCheck', consistency);
 
     const signaturesMessage = await abortable(signatures, signal);
-    const answer = seal('unmask', judged('unmask', () => exchange.unmask(signaturesMessage)));
+    const answer = seal('unmask', await judged('unmask', () => exchange.unmask(signaturesMessage), signal));
     await context.outbox.putAnswer({ round, stage: 'unmask', transcript, opening: openingOf(signaturesMessage), envelope: answer });
     signal.throwIfAborted();
     await send('unmask', answer);
@@ -176,11 +177,14 @@ const consequences: Record<SecureStageName, string> = {
   unmask: 'Too few clients have confirmed the same set to sum up, as when different clients are told different things. This client does not help to open the sum; its predictions were sent under masks, and charged.',
 };
 
-/** Runs a step of the key exchange; a refusal says what it means for the owner. */
-function judged<T>(stage: SecureStageName, step: () => T): T {
+/** Runs a step of the key exchange; a refusal says what it means for the owner. Throws `signal.reason` when aborted meanwhile: then nothing of it leaves. */
+async function judged<T>(stage: SecureStageName, step: () => T | Promise<T>, signal: AbortSignal): Promise<T> {
   try {
-    return step();
+    const message = await step();
+    signal.throwIfAborted();
+    return message;
   } catch (error) {
+    if (signal.aborted) throw signal.reason;
     if (!(error instanceof FederationError) || error.code === 'stage-mismatch') throw error;
     const { code, message, field, expected, got, next } = error;
     throw new FederationError(code, `${message} ${consequences[stage]}`, {
