@@ -185,7 +185,7 @@ function figureMarkup({ id, title, caption, notes, svg, data }: DrawnFigure): st
     `<figcaption><p>${h(caption)}</p>${notes.map((note) => `<p>${h(note)}</p>`).join('')}</figcaption>`,
     data.rows.length > MAX_DATA_ROWS
       ? `<p class="note">Data behind this figure: ${plural(data.rows.length, 'row')}, in figures/${h(id)}.csv.</p>`
-      : `<details><summary>Data behind this figure</summary>${table(`${title}: accuracies are shares between 0 and 1, sizes are bytes; figures/${id}.csv has the same. ${notes.join(' ')}`, `Data of: ${title}`, data.columns.map((name) => ({ name, isText: !/^(accuracy|n|standard deviation|low|high|round|bytes a client|answers)$/.test(name) })), data.rows)}</details>`,
+      : `<details><summary>Data behind this figure</summary>${table(`${title}: accuracies are shares between 0 and 1, sizes are bytes; figures/${id}.csv has the same. ${notes.join(' ')}`, `Data of: ${title}`, data.columns.map((name) => ({ name, isText: /^(setting|label|unit|adjacency|adversary|accountant|client|model)$/.test(name) })), data.rows)}</details>`,
     '</figure>',
   ].join('\n');
 }
