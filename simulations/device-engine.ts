@@ -23,10 +23,13 @@ export class SharedEngine {
   /** Ends computations when the whole simulation is given up. */
   readonly signal: AbortSignal | undefined;
   readonly #engine: ComputeEngine;
+  readonly #remember: (engine: ComputeEngine) => ComputeEngine;
   #tail: Promise<unknown> = Promise.resolve();
 
-  constructor(engine: ComputeEngine, clock: VirtualClock, signal: AbortSignal | undefined) {
+  /** `remember` sees every device's engine before the device does, e.g. to answer from a journal. */
+  constructor(engine: ComputeEngine, clock: VirtualClock, signal: AbortSignal | undefined, remember: (engine: ComputeEngine) => ComputeEngine = (own) => own) {
     this.#engine = engine;
+    this.#remember = remember;
     this.clock = clock;
     this.signal = signal;
   }
@@ -34,7 +37,7 @@ export class SharedEngine {
   /** The engine seen from one device. Disposing it leaves the engine, which others use too. */
   device(owner: string, speed: DeviceSpeed): ComputeEngine {
     const { name, reason } = this.#engine;
-    const engine = isWorkerPool(this.#engine) ? this.#engine.ownedBy(owner) : this.#engine;
+    const engine = this.#remember(isWorkerPool(this.#engine) ? this.#engine.ownedBy(owner) : this.#engine);
     return { name, reason, open: async (source: ModelSource, seed: number) => new DeviceModel(this, await this.spend(0, () => engine.open(source, seed)), speed), dispose: () => Promise.resolve() };
   }
 

@@ -15,6 +15,7 @@ import { secureCohortOf } from '../../shared/config/secure-cohort.ts';
 import { chargedRelease } from '../../shared/privacy/ledger.ts';
 import { buildStatement, renderStatement } from '../../shared/privacy/statement.ts';
 import type { Delta } from '../../shared/types/units.ts';
+import { ComputationJournal } from '../computation-journal.ts';
 import { InsecureSeededRandom } from '../insecure-seeded-random.ts';
 import { loadScenarioData, readScenario, type ScenarioFile } from '../load-scenario.ts';
 import { baselineNotice, runBaseline } from '../baselines/run-baseline.ts';
@@ -22,6 +23,7 @@ import type { Outcome } from '../outcome.ts';
 import { Progress } from '../progress.ts';
 import { metricsLines, runSimulation, type SimulationOptions, type SimulationResult } from '../run-simulation.ts';
 import { federationOutcome } from '../run-scenario.ts';
+import { rememberingEngine } from '../remembering-engine.ts';
 import { meanAndSpread } from '../spread.ts';
 import type { Scenario } from '../scenario.ts';
 
@@ -59,6 +61,7 @@ export async function simulate({ scenario, text, baseDir }: ScenarioFile, option
   };
   const engine = await openWorkerPool({ workers: options.workers ?? availableParallelism(), engine: options.engine });
   const eventsFile = openSync(join(runDirectory, 'events.jsonl'), 'w');
+  const journal = new ComputationJournal(join(runDirectory, journalName));
   const abort = new AbortController();
   const onSignal = (signal: NodeJS.Signals) => abort.abort(new Interrupted(signal));
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
@@ -66,6 +69,7 @@ export async function simulate({ scenario, text, baseDir }: ScenarioFile, option
   say(`${scenario.scenario}: ${scenario.task.schedule.rounds} rounds, engine ${engine.name} (${engine.reason})`);
   if (algorithm.kind !== 'federation') say(baselineNotice(algorithm.kind));
   else say('Noise and keys are seeded so that the run can be repeated: they protect nobody. Real federations use the system\'s generator.');
+  if (journal.size > 0) say(`Goes on: ${journal.size} computations of the run that was interrupted are known and not repeated.`);
   const progress = options.json || !process.stderr.isTTY ? undefined : new Progress({ rounds: scenario.task.schedule.rounds, now: () => performance.now(), say: (line) => process.stderr.write(`  ${line}\n`) });
   try {
     const data = await loadScenarioData(scenario, baseDir);
@@ -82,10 +86,12 @@ export async function simulate({ scenario, text, baseDir }: ScenarioFile, option
           progress?.see(event);
         },
       },
+      remember: (own) => rememberingEngine(own, journal),
       signal: abort.signal,
     };
     if (algorithm.kind !== 'federation') {
       await writeBaseline(runDirectory, await runBaseline(algorithm, simulation), say);
+      journal.remove();
       return;
     }
     const result = await runSimulation(simulation);
@@ -93,18 +99,23 @@ export async function simulate({ scenario, text, baseDir }: ScenarioFile, option
     await writeFile(join(runDirectory, 'outcome.json'), `${JSON.stringify(federationOutcome(simulation, result), undefined, 2)}\n`);
     await writeOutcome(runDirectory, scenario, result, say);
     await closeRun(runDirectory, result.reason === 'rounds-done' || result.reason === 'converged' ? 'done' : 'failed', result.reason);
+    journal.remove();
     if (result.reason === 'budget-exhausted') process.exitCode = exitStatus.refused;
     else if (result.reason !== 'rounds-done' && result.reason !== 'converged') process.exitCode = exitStatus.peer;
   } catch (error) {
     if (!(error instanceof Interrupted)) throw error;
-    say(`Interrupted. A simulation is repeatable: run it again with\n  fedstill resume ${runDirectory}`);
+    say(`Interrupted. What was computed is kept; go on with\n  fedstill resume ${runDirectory}`);
     process.exitCode = error.exitStatus;
   } finally {
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
     closeSync(eventsFile);
     await engine.dispose();
+    journal.close();
   }
 }
+
+/** Trainings and predictions, for a run that goes on after a kill; deleted when it is done. */
+const journalName = 'computations';
 
 /** Ctrl-C, or a polite request to end. */
 class Interrupted extends Error {
