@@ -4,11 +4,12 @@
 import type { BackendName } from './backend.ts';
 import type { ComputeEngine } from './engine.ts';
 import { FederationError } from '../errors.ts';
+import type { RuntimeName } from './onnx/runtime.ts';
 
 /** `auto`: the fastest engine of any kind; `tfjs`: the fastest of TF.js's back ends; otherwise that one or an error. */
-export type EnginePreference = 'auto' | 'onnx' | 'tfjs' | 'tfjs-node' | 'tfjs-wasm' | 'tfjs-cpu';
+export type EnginePreference = 'auto' | 'onnx' | 'onnx-web' | 'tfjs' | 'tfjs-node' | 'tfjs-wasm' | 'tfjs-cpu';
 
-export const enginePreferences: readonly EnginePreference[] = ['auto', 'onnx', 'tfjs', 'tfjs-node', 'tfjs-wasm', 'tfjs-cpu'];
+export const enginePreferences: readonly EnginePreference[] = ['auto', 'onnx', 'onnx-web', 'tfjs', 'tfjs-node', 'tfjs-wasm', 'tfjs-cpu'];
 
 export interface EngineProbe {
   readonly name: string;
@@ -27,14 +28,14 @@ interface Candidate {
 }
 
 /** Fastest first. */
-const candidates: readonly Candidate[] = [onnx(), tfjs('tfjs-node'), tfjs('tfjs-wasm'), tfjs('tfjs-cpu')];
+const candidates: readonly Candidate[] = [onnx('onnx'), onnx('onnx-web'), tfjs('tfjs-node'), tfjs('tfjs-wasm'), tfjs('tfjs-cpu')];
 
-function onnx(): Candidate {
+function onnx(name: RuntimeName): Candidate {
   return {
-    name: 'onnx',
+    name,
     groups: ['auto'],
-    probe: async () => ({ name: 'onnx', ...(await (await import('./onnx/runtime.ts')).probeOnnxRuntime()) }),
-    create: async (reason) => (await import('./onnx/onnx-engine.ts')).createOnnxEngine(reason),
+    probe: async () => ({ name, ...(await (await import('./onnx/runtime.ts')).probeOnnxRuntime(name)) }),
+    create: async (reason) => (await import('./onnx/onnx-engine.ts')).createOnnxEngine(reason, { runtime: name }),
   };
 }
 

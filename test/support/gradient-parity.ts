@@ -4,13 +4,15 @@ import { loadBackend, tf, useBackend } from '../../shared/compute/backend.ts';
 import { forward, type LoadedModel } from '../../shared/compute/layers-model.ts';
 import { type LossTermPlan, names, traceStep } from '../../shared/compute/onnx/compile.ts';
 import { encodeOnnxModel } from '../../shared/compute/onnx/onnx-writer.ts';
-import { createSession, type OrtTensors } from '../../shared/compute/onnx/runtime.ts';
+import { createSession, type OrtTensors, type RuntimeName } from '../../shared/compute/onnx/runtime.ts';
 import { SeededGenerator } from '../../shared/datasets/seeded-generator.ts';
 
 export interface ParityOptions {
   readonly rows?: number;
   readonly seed?: number;
   readonly terms?: readonly LossTermPlan[];
+  /** What runs the graph; default: `onnx`. */
+  readonly runtime?: RuntimeName;
   /** Makes an element of an example from a gaussian number; default: rounded at 0, so that there are many ties. */
   readonly element?: (gaussian: number) => number;
 }
@@ -26,7 +28,7 @@ export interface Parity {
 const tied = (gaussian: number) => Math.max(Math.round(gaussian * 2) / 2, 0);
 const ce: LossTermPlan = { kind: 'crossEntropy', temperature: 1 };
 
-export async function gradientParity(build: () => LayersModel, { rows = 3, seed = 7, terms = [ce], element = tied }: ParityOptions = {}): Promise<Parity> {
+export async function gradientParity(build: () => LayersModel, { rows = 3, seed = 7, terms = [ce], runtime = 'onnx', element = tied }: ParityOptions = {}): Promise<Parity> {
   await loadBackend('tfjs-cpu');
   useBackend('tfjs-cpu');
   const network = build();
@@ -48,7 +50,7 @@ export async function gradientParity(build: () => LayersModel, { rows = 3, seed 
   const rowWeights = gaussian(rows).map(Math.abs);
 
   const step = traceStep(model, { terms, rows: terms.map(() => rows) });
-  const session = await createSession(encodeOnnxModel(step.graph));
+  const session = await createSession(encodeOnnxModel(step.graph), runtime);
   const inputs: OrtTensors = { [names.examples]: session.tensor(examples, [allRows, ...exampleShape]) };
   network.weights.forEach((weight, i) => (inputs[names.weight(i)] = session.tensor(Float32Array.from(weight.read().dataSync()), weight.shape as number[])));
   terms.forEach((_, i) => {

@@ -10,7 +10,7 @@ import { aligned } from './arena.ts';
 import { planKey, type PrivateStepGraph, type PrivateStepPlan, privatePlanKey, type StepGraph, type StepPlan, tracePrediction, tracePrivateStep, traceStep } from './compile.ts';
 import { UnsupportedByTrace } from './kernels/kernel.ts';
 import { encodeOnnxModel } from './onnx-writer.ts';
-import { createSession, type Session } from './runtime.ts';
+import { createSession, type RuntimeName, type Session } from './runtime.ts';
 import type { FinishedGraph } from './graph.ts';
 
 export interface WeightPlace {
@@ -65,11 +65,14 @@ export class Architecture {
   /** Models open at the moment. */
   users = 0;
   readonly #weightSpecs: SavedModel['weightSpecs'];
-  readonly #steps = new GraphCache<StepGraph>();
-  readonly #privateSteps = new GraphCache<PrivateStepGraph>();
-  readonly #predictions = new GraphCache<FinishedGraph>();
+  readonly #steps: GraphCache<StepGraph>;
+  readonly #privateSteps: GraphCache<PrivateStepGraph>;
+  readonly #predictions: GraphCache<FinishedGraph>;
 
-  constructor(model: LoadedModel) {
+  constructor(model: LoadedModel, runtime: RuntimeName = 'onnx') {
+    this.#steps = new GraphCache(runtime);
+    this.#privateSteps = new GraphCache(runtime);
+    this.#predictions = new GraphCache(runtime);
     this.model = model;
     this.layout = layOut(model);
     this.mixesExamples = normalizesBatches(model.network);
@@ -200,11 +203,16 @@ interface CacheEntry<T> {
 
 /** Compiled graphs by key: compiled once, dropped when many others were used since. */
 class GraphCache<T> {
+  readonly #runtime: RuntimeName;
   /** Least recently used first. */
   readonly #entries = new Map<string, CacheEntry<T>>();
 
+  constructor(runtime: RuntimeName) {
+    this.#runtime = runtime;
+  }
+
   async acquire(key: string, trace: () => { readonly traced: T; readonly graph: FinishedGraph }): Promise<Lease<T>> {
-    const entry = this.#entries.get(key) ?? { compiled: compile(trace), users: 0 };
+    const entry = this.#entries.get(key) ?? { compiled: compile(trace, this.#runtime), users: 0 };
     this.#entries.delete(key);
     this.#entries.set(key, entry);
     entry.users++;
@@ -235,9 +243,9 @@ class GraphCache<T> {
   }
 }
 
-async function compile<T>(trace: () => { readonly traced: T; readonly graph: FinishedGraph }): Promise<Compiled<T>> {
+async function compile<T>(trace: () => { readonly traced: T; readonly graph: FinishedGraph }, runtime: RuntimeName): Promise<Compiled<T>> {
   const { traced, graph } = trace();
-  return { traced, session: await createSession(encodeOnnxModel(graph)) };
+  return { traced, session: await createSession(encodeOnnxModel(graph), runtime) };
 }
 
 /** Settings of layers that change nothing but the weights that a model starts with, or that this project does not use. */

@@ -21,10 +21,12 @@ import { ArenaPool } from './arena.ts';
 import { names } from './compile.ts';
 import { lossTerms } from './loss-terms.ts';
 import { PrivateTraining } from './private-training.ts';
-import { type OrtTensors, probeOnnxRuntime, type Session } from './runtime.ts';
+import { type OrtTensors, probeOnnxRuntime, type RuntimeName, type Session } from './runtime.ts';
 import { Training } from './training.ts';
 
 export interface OnnxEngineOptions {
+  /** What runs the graphs; the engine has its name. Default: `onnx`. */
+  readonly runtime?: RuntimeName;
   /** Told once for each model architecture that is not computed here, with the reason. Default: a warning of the process. */
   readonly onFallback?: (line: string) => void;
 }
@@ -39,16 +41,17 @@ const buildingBackend = 'tfjs-cpu';
 
 /** Starts the engine. Throws `engine-unavailable` when ONNX Runtime is not installed. */
 export async function createOnnxEngine(reason?: string, options: OnnxEngineOptions = {}): Promise<ComputeEngine> {
-  const report = await probeOnnxRuntime();
+  const { runtime = 'onnx' } = options;
+  const report = await probeOnnxRuntime(runtime);
   if (!report.available) {
-    throw new FederationError('engine-unavailable', `The engine onnx is not available: ${report.reason}.`, { field: 'engine', expected: 'an available engine', got: 'onnx', next: 'Choose the engine auto, or run "fedstill doctor" to see what this machine has.' });
+    throw new FederationError('engine-unavailable', `The engine ${runtime} is not available: ${report.reason}.`, { field: 'engine', expected: 'an available engine', got: runtime, next: 'Choose the engine auto, or run "fedstill doctor" to see what this machine has.' });
   }
   await loadBackend(buildingBackend);
-  return new OnnxEngine(reason ?? report.reason, options.onFallback ?? ((line) => process.emitWarning(line)));
+  return new OnnxEngine(runtime, reason ?? report.reason, options.onFallback ?? ((line) => process.emitWarning(line)));
 }
 
 class OnnxEngine implements ComputeEngine {
-  readonly name = 'onnx';
+  readonly name: RuntimeName;
   readonly reason: string;
   readonly #onFallback: (line: string) => void;
   readonly #arenas = new ArenaPool();
@@ -58,7 +61,8 @@ class OnnxEngine implements ComputeEngine {
   readonly #fallenBack = new Set<string>();
   #eager: Promise<ComputeEngine> | undefined;
 
-  constructor(reason: string, onFallback: (line: string) => void) {
+  constructor(name: RuntimeName, reason: string, onFallback: (line: string) => void) {
+    this.name = name;
     this.reason = reason;
     this.#onFallback = onFallback;
   }
@@ -72,7 +76,7 @@ class OnnxEngine implements ComputeEngine {
       return (await this.#eagerEngine()).open(source, seed);
     }
     const known = this.#architectures.get(key);
-    const architecture = known?.architecture ?? new Architecture(loaded);
+    const architecture = known?.architecture ?? new Architecture(loaded, this.name);
     const entry = known ?? { architecture, unsupported: architecture.check(fewRows) };
     this.#architectures.delete(key);
     this.#architectures.set(key, entry);
@@ -105,7 +109,7 @@ class OnnxEngine implements ComputeEngine {
       const entry = this.#architectures.get(key);
       this.#architectures.delete(key);
       await entry?.architecture.dispose();
-      this.#onFallback(`The model ${summary.name} is computed by ${eager.name} instead of onnx: ${unsupported}.`);
+      this.#onFallback(`The model ${summary.name} is computed by ${eager.name} instead of ${this.name}: ${unsupported}.`);
     }
     return eager.open(source, seed);
   }

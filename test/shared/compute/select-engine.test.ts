@@ -5,9 +5,9 @@ import { probeEngines, selectEngine } from '../../../shared/compute/select-engin
 describe('selecting an engine', () => {
   it('probes every engine and gives each a reason', async () => {
     const probes = await probeEngines();
-    expect(probes.map(({ name }) => name)).toEqual(['onnx', 'tfjs-node', 'tfjs-wasm', 'tfjs-cpu']);
+    expect(probes.map(({ name }) => name)).toEqual(['onnx', 'onnx-web', 'tfjs-node', 'tfjs-wasm', 'tfjs-cpu']);
     for (const { reason } of probes) expect(reason).toMatch(/^\S.*[^.]$/);
-    expect(probes.slice(2).every(({ available }) => available)).toBe(true);
+    expect(probes.slice(3).every(({ available }) => available)).toBe(true);
   });
 
   it('chooses the fastest available one and says what it passed over', async () => {
