@@ -18,7 +18,7 @@ import {
 } from './experiment-data.ts';
 import type { FigureData } from './figures.ts';
 import { bytes as bytesText, epsilon as epsilonText, meanWithDeviation, percentSign, plural, summarize, type Summary } from './format.ts';
-import { fitText, lightPalette, logTicks, niceTicks, shareDomain, type Layout } from './svg.ts';
+import { fitText, lightPalette, logTicks, niceTicks, shareDomain, spread, type Layout } from './svg.ts';
 import type { FigureSpec } from './vega-image.ts';
 import { AXIS_WIDTH, figureSpec, figureWidth, legendView, lookOf, MAX_REFERENCES, MAX_SERIES, noteView, plotWidth, referenceLook, seriesScale, shareAxis, wrap, type LegendEntry, type Part } from './vega-spec.ts';
 
@@ -406,12 +406,12 @@ function bytesFigure(settings: readonly Setting[]): ExperimentFigure | undefined
     const plot: Part = {
       width: plotWidth(layout),
       height,
-      data: { values },
+      data: { values: withNames(values, domain, shares, plotWidth(layout), height) },
       encoding: { x: { field: 'bytes', type: 'quantitative', scale: { type: 'log', domain, nice: false }, axis: { title: 'bytes a client moved, up and down, log scale', values: ticks, labelExpr: ticks.map((tick) => `datum.value == ${tick} ? ${JSON.stringify(tickBytes(tick))}`).concat("''").join(' : '), grid: false } } },
       layer: [
         { mark: { type: 'rule', strokeWidth: 1.4 }, encoding: { y: shareAxis(axis, shares, 'low', height), y2: { field: 'high' }, color } },
         { mark: { type: 'point', filled: true, size: 60, opacity: 1, stroke: lightPalette.background, strokeWidth: 1 }, encoding: { y: shareAxis(axis, shares, 'accuracy', height), color, shape: seriesScale(drawnGroups, 'shape') } },
-        { mark: { type: 'text', align: 'left', dx: 7, dy: -7, fontSize: 11, color: lightPalette.muted }, encoding: { y: shareAxis(axis, shares, 'accuracy', height), text: { field: 'name', type: 'nominal' } } },
+        { mark: { type: 'text', align: 'left', baseline: 'middle', dx: 8, fontSize: 11, color: lightPalette.muted }, encoding: { y: shareAxis(axis, shares, 'nameAt', height), text: { field: 'name', type: 'nominal' } } },
       ],
     };
     return [plot, legendView(drawnGroups.map((label, index): LegendEntry => ({ ...lookOf(index), label, kind: 'mark' })), plotWidth(layout))];
@@ -431,6 +431,19 @@ function bytesFigure(settings: readonly Setting[]): ExperimentFigure | undefined
     spec: specs(draw, sentences),
     data: { columns: ['setting', 'label', 'bytes a client', 'accuracy', 'standard deviation', 'n'], rows: measured.map(({ setting, moved, accuracy }) => [`#${setting.number}`, setting.label, String(Math.round(moved.mean!)), share(accuracy.mean), share(accuracy.stddev), String(accuracy.count)]) },
   };
+}
+
+/** The height at which each point's name stands, as a share: beside the point, moved so that names of points above each other do not meet. */
+function withNames<T extends { readonly bytes: number; readonly accuracy: number }>(values: readonly T[], domain: readonly [number, number], shares: readonly [number, number], width: number, height: number): (T & { readonly nameAt: number })[] {
+  const x = (bytes: number) => (width * Math.log(bytes / domain[0])) / Math.log(domain[1] / domain[0]);
+  const columns: T[][] = [];
+  for (const value of [...values].sort((a, b) => a.bytes - b.bytes)) {
+    const last = columns.at(-1);
+    if (last !== undefined && x(value.bytes) - x(last.at(-1)!.bytes) < 26) last.push(value);
+    else columns.push([value]);
+  }
+  const [low, high] = shares;
+  return columns.flatMap((column) => spread(column.map(({ accuracy }) => (height * (high - accuracy)) / (high - low)), 12, 4, height - 4).map((y, i) => ({ ...column[i]!, nameAt: high - (y / height) * (high - low) })));
 }
 
 /** What shares a color where every setting has a mark of its own: the case, else the line over epsilon. */

@@ -71,7 +71,7 @@ function header(experiments: readonly Experiment[], settings: readonly Setting[]
   const facts: [term: string, value: string, more: string][] = [];
   for (const [term, among] of [
     ['Best with a guarantee', settings.filter(({ guarantee }) => guarantee !== null)],
-    ['Best without one', settings.filter(({ guarantee }) => guarantee === null)],
+    [settings.some(({ guarantee }) => guarantee !== null) ? 'Best without one' : 'Best, without a guarantee', settings.filter(({ guarantee }) => guarantee === null)],
   ] as const) {
     const best = bestOf(among);
     if (best === undefined) continue;
