@@ -151,16 +151,17 @@ async function modelSource({ model, view = [] }: ClientOptions, { exampleShape: 
 
 async function loadLabelled(source: DataSource, field: string, { baseDirectory }: ClientOptions, { exampleShape, numClasses }: TaskDocument): Promise<LabelledExamples> {
   const { examples, labels } = await loadDataSource(source, { baseDir: baseDirectory, exampleShape, numClasses, needLabels: true }).catch((error: unknown) => {
-    throw fittingTheTask(error, field, exampleShape, numClasses);
+    throw fittingTheTask(error, field, source, exampleShape, numClasses);
   });
   if (labels === undefined) throw new FederationError('data-invalid', 'The data have no labels.', { field, expected: 'labelled examples', got: 'examples alone', next: 'Name data with labels.' });
   return { examples, labels, numClasses };
 }
 
 /** Whoever joins a task changes the data, not the task: what the task takes is part of the advice. */
-function fittingTheTask(error: unknown, option: string, exampleShape: readonly number[], numClasses: number): unknown {
+function fittingTheTask(error: unknown, option: string, source: DataSource, exampleShape: readonly number[], numClasses: number): unknown {
   if (!(error instanceof FederationError) || error.code !== 'data-invalid') return error;
-  const advice = error.field === 'labelColumn' ? `Name it: ${option} FILE.csv#NAME.` : `Correct or choose other data (${option}).`;
+  const isPlainTable = source.source === 'csv' && source.columns === undefined;
+  const advice = error.field === 'labelColumn' ? `Name it: ${option} FILE.csv#NAME.` : `Correct or choose other data (${option}).${isPlainTable ? ` Categories, gaps and scales are described in a file: ${option} FILE.yaml (docs/data.md).` : ''}`;
   return new FederationError(error.code, error.message, {
     ...(error.field === undefined ? {} : { field: error.field }),
     ...(error.expected === undefined ? {} : { expected: error.expected }),
