@@ -180,6 +180,12 @@ describe('everywhere', () => {
     expect(show(imports.filter(({ from, to }) => to === 'tweetnacl' && !from.startsWith('shared/crypto/')))).toEqual([]);
   });
 
+  it('only one file imports the packages that draw figures, and not before it draws', () => {
+    const drawing = imports.filter(({ to, isLocal }) => !isLocal && /^(vega|vega-lite|@resvg\/.*|@expo-google-fonts\/.*)$/.test(to));
+    expect(show(drawing.filter(({ from }) => from !== 'simulations/report/vega-image.ts'))).toEqual([]);
+    expect(code('simulations/report/vega-image.ts')).not.toMatch(/^import (?!type\b).*'(vega|vega-lite|@resvg\/resvg-wasm)'/m);
+  });
+
   it('there are no index.ts barrels', () => {
     expect([...sources, ...filesUnder('test'), ...filesUnder('bench')].filter((path) => /(^|\/)index\.(ts|js|mjs)$/.test(path))).toEqual([]);
   });
