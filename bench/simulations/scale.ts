@@ -3,7 +3,8 @@
  * as a plain loop in PyTorch (bench/peers/pytorch_federation.py), in turns: ours with secure aggregation, ours without, PyTorch with one thread, PyTorch with two. The loop sends no
  * messages and has no cryptography and no noise.
  *
- *     npx tsx bench/simulations/scale.ts [--clients 10,100,1000] [--rounds 5] [--workers 2] [--paired 100 --repetitions 3 --python path/to/python]
+ *     npx tsx bench/simulations/scale.ts [--clients 10,100,1000] [--rounds 5] [--workers 2]
+ *         [--paired 100 --repetitions 3 --python path/to/python --contestants secure,sealed,torch1,torch2]
  */
 import { execFile, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -26,6 +27,7 @@ const { values: flags } = parseArgs({
     paired: { type: 'string', default: '' },
     repetitions: { type: 'string', default: '3' },
     python: { type: 'string', default: 'python3' },
+    contestants: { type: 'string', default: 'secure,sealed,torch1,torch2' },
     child: { type: 'string' },
   },
 });
@@ -132,29 +134,35 @@ async function paired(clients: number, repetitions: number): Promise<void> {
   const rounds = Number(flags.rounds);
   const { scenario, data } = await workload({ clients, rounds, isSecure: true });
   const file = writePeerWorkload(scenario, data);
-  const contestants: readonly (readonly [string, () => Promise<Run | PeerRun>])[] = [
-    ['ours, secure aggregation', () => simulateApart({ clients, rounds, isSecure: true })],
-    ['ours, without', () => simulateApart({ clients, rounds, isSecure: false })],
-    ['PyTorch loop, 1 thread', () => pytorch(file, 1)],
-    ['PyTorch loop, 2 threads', () => pytorch(file, 2)],
-  ];
+  const known: Readonly<Record<string, readonly [string, () => Promise<Run | PeerRun>]>> = {
+    secure: ['ours, secure aggregation', () => simulateApart({ clients, rounds, isSecure: true })],
+    sealed: ['ours, without', () => simulateApart({ clients, rounds, isSecure: false })],
+    torch1: ['PyTorch loop, 1 thread', () => pytorch(file, 1)],
+    torch2: ['PyTorch loop, 2 threads', () => pytorch(file, 2)],
+  };
+  const names = flags.contestants.split(',');
+  const contestants = names.map((name) => known[name]!);
   const runs: (Run | PeerRun)[][] = contestants.map(() => []);
   const loads: number[] = [];
   for (let repetition = 0; repetition < repetitions; repetition++) {
     for (const [i, [, run]] of contestants.entries()) {
       loads.push(loadavg()[0]!);
-      runs[i]!.push(await run());
+      const result = await run();
+      runs[i]!.push(result);
+      console.log(`${names[i]!}: ${result.seconds.toFixed(1)} s, ${result.processorSeconds.toFixed(1)} s of processors`);
     }
   }
   rmSync(dirname(file), { recursive: true });
-  const steps = runs.flat().find((run): run is PeerRun => 'steps' in run)!.steps;
-  console.log(`\n${clients} clients, ${rounds} rounds, ${steps} training steps, ${repetitions} times in turns, load ${loads.map((load) => load.toFixed(1)).join(' ')}\n`);
+  const steps = runs.flat().find((run): run is PeerRun => 'steps' in run)?.steps;
+  console.log(`\n${clients} clients, ${rounds} rounds,${steps === undefined ? '' : ` ${steps} training steps,`} ${repetitions} times in turns, load ${loads.map((load) => load.toFixed(1)).join(' ')}\n`);
   console.log('| | seconds (quartiles) | processor seconds | peak resident set | teacher | its time / ours with secure aggregation | its time / ours without |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |');
   for (const [i, [name]] of contestants.entries()) {
     const of = runs[i]!;
     const time = spread(of.map(({ seconds }) => seconds));
-    const ratios = [0, 1].map((to) => {
-      const ratio = spread(of.map(({ seconds }, repetition) => seconds / runs[to]![repetition]!.seconds));
+    const ratios = ['secure', 'sealed'].map((to) => {
+      const other = runs[names.indexOf(to)];
+      if (other === undefined) return '';
+      const ratio = spread(of.map(({ seconds }, repetition) => seconds / other[repetition]!.seconds));
       return `${ratio.median.toFixed(2)} (${ratio.quartiles.map((value) => value.toFixed(2)).join(' to ')})`;
     });
     const cells = [name, `${time.median.toFixed(1)} (${time.quartiles.map((value) => value.toFixed(1)).join(' to ')})`, spread(of.map(({ processorSeconds }) => processorSeconds)).median.toFixed(1), `${Math.max(...of.map(({ peakMiB }) => peakMiB)).toFixed(0)} MiB`, percent(of[0]!.accuracy), ...ratios];
