@@ -10,7 +10,7 @@ import type { DataSource } from '../../shared/config/task-config.ts';
 import { fitColumns } from '../../shared/datasets/fit-columns.ts';
 import { labelHistogram, partition } from '../../shared/datasets/partition.ts';
 import { FederationError } from '../../shared/errors.ts';
-import { loadDataSource, parseDataArgument, writeIdxFolder } from '../../shared/node/data-source.ts';
+import { loadDataSource, readDataArgument, writeIdxFolder } from '../../shared/node/data-source.ts';
 import { readText } from '../../shared/node/source-files.ts';
 import { selectLabelled, type LabelledExamples } from '../../shared/types/matrix.ts';
 
@@ -90,7 +90,7 @@ export function dataCommand(): Command {
       if (!Number.isInteger(offset) || offset < 0) throw new FederationError('usage-invalid', 'The offset is not usable.', { field: '--offset', expected: 'a whole number of at least 0', got: options.offset, next: 'All options: fedstill data split --help' });
       if (!Number.isInteger(seed) || seed < 0 || seed > 0xffff_ffff) throw new FederationError('usage-invalid', 'The seed is not usable.', { field: '--seed', expected: 'a whole number from 0 to 4294967295', got: options.seed, next: 'All options: fedstill data split --help' });
       if (!exampleShape.every((side) => Number.isInteger(side) && side > 0)) throw new FederationError('usage-invalid', 'The shape is not usable.', { field: '--shape', expected: 'sides like 28,28,1', got: options.shape, next: 'All options: fedstill data split --help' });
-      const parsed = parseDataArgument(source);
+      const parsed = await readDataArgument(source);
       const selected: DataSource = parsed.source === 'synthetic' ? { ...parsed, ...(options.size === undefined ? {} : { size: options.size }) } : { ...parsed, offset, ...(options.size === undefined ? {} : { size: options.size }) };
       const { examples, labels } = await loadDataSource(selected, { baseDir: process.cwd(), exampleShape, numClasses: options.numClasses, needLabels: true });
       const folders = await splitData({ examples, labels: labels!, numClasses: options.numClasses }, { clients: options.clients, partition: options.partition, seed, out: options.out });

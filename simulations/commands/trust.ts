@@ -6,7 +6,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { enginePreferences, type EnginePreference } from '../../shared/compute/select-engine.ts';
 import { SeededGenerator } from '../../shared/datasets/seeded-generator.ts';
 import { FederationError } from '../../shared/errors.ts';
-import { loadDataSource, parseDataArgument } from '../../shared/node/data-source.ts';
+import { loadDataSource, readDataArgument } from '../../shared/node/data-source.ts';
 import { freeRunDirectory } from '../../shared/node/run-folder.ts';
 import { formatCommand, printLine, readFailure } from '../../shared/node/terminal.ts';
 import { packageVersion } from '../../shared/node/version.ts';
@@ -62,7 +62,7 @@ export function trustCommand(): Command {
     .argument('[models...]', 'students: folders with model.json, run folders of serve, state folders of join')
     .option('--run <dir>', 'take the teacher and all students of this run (npm start, serve)')
     .option('--teacher <model>', 'what the students are compared with; named as they are (default: the teacher of --run)')
-    .option('--data <source>', 'labelled examples that no model was trained on: mnist, fashion-mnist, IDX folder, FILE.csv#LABELCOLUMN, synthetic:SIZE:SEED; the test split unless mnist:train is asked for (default with --run: its data/test)')
+    .option('--data <source>', 'labelled examples that no model was trained on: mnist, fashion-mnist, IDX folder, FILE.csv#LABELCOLUMN, FILE.yaml (docs/data.md), synthetic:SIZE:SEED; the test split unless mnist:train is asked for (default with --run: its data/test)')
     .option('--examples <n>', 'how many of them, drawn by the seed', wholeNumber(1, 1_000_000), 500)
     .option('--input-range <low,high>', 'what an input can be; an epsilon is a share of it (default: 0,1 where that holds all inputs, else their smallest and largest)', parseRange)
     .option('--baseline', 'also the students that never distilled, of a run whose clients joined with --baseline', false)
@@ -131,8 +131,8 @@ async function loadTestData(first: FoundModel, { data, run, examples, seed, mode
   const source = data ?? (ofRun !== undefined && existsSync(ofRun) ? ofRun : undefined);
   if (source === undefined) throw new FederationError('usage-invalid', 'There is nothing to measure the models on.', { field: '--data', expected: 'labelled examples that no model was trained on', got: 'nothing', next: 'Name them, e.g. --data mnist or --data path/to/folder; all options: fedstill trust --help' });
   const { exampleShape, numClasses } = await summarizeModel(first, modelOutput);
-  const parsed = parseDataArgument(source);
-  const isSplitNamed = /:(train|test)$/.test(source);
+  const parsed = await readDataArgument(source);
+  const isSplitNamed = /:(train|test)$|\.ya?ml$/i.test(source);
   const asked = 'split' in parsed && !isSplitNamed ? { ...parsed, split: 'test' as const } : parsed;
   const all = await loadDataSource(asked, { baseDir: process.cwd(), exampleShape, numClasses, needLabels: true });
   if (all.examples.count === 0) throw new FederationError('data-invalid', `${source} holds no examples.`, { field: '--data', expected: 'at least one example', got: 'none', next: 'Name other data.' });

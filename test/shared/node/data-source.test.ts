@@ -260,4 +260,13 @@ describe('files that describe data', () => {
     expect(parseDataArgument('mail.jsonl#kind')).toMatchObject({ source: 'text', path: 'mail.jsonl', labelColumn: 'kind' });
     expect(parseDataArgument('spam-assassin')).toMatchObject({ source: 'spam-assassin', features: 'hashedNgrams' });
   });
+
+  it('look as docs/data.md shows them', async () => {
+    const page = await readFile(new URL('../../../docs/data.md', import.meta.url), 'utf8');
+    const [, example] = /```yaml\n([^]*?)```/.exec(page)!;
+    const path = await folder('from-docs', { 'mine.yaml': example!, 'station-1.csv': 'bill_length_mm,island,species\n43.8604,Dream,Gentoo\n,Biscoe,Adelie\n' });
+    const { examples, labels } = await loadDataSource(await readDataArgument(join(path, 'mine.yaml')), { baseDir: '/', exampleShape: [4], numClasses: 3, needLabels: true });
+    expect([...examples.values]).toEqual([0, 1, 0, 0, 1, 0, 0, 0]);
+    expect([...labels!]).toEqual([2, 0]);
+  });
 });
