@@ -85,7 +85,10 @@ export class ComputationJournal {
       writeSync(this.#file, record, 0, record.length, this.#size);
       this.#size += record.length;
     } catch {
+      // Others need the space more.
       this.#isFull = true;
+      this.#known.clear();
+      ftruncateSync(this.#file, 0);
     }
   }
 

@@ -10,14 +10,15 @@ import type { RandomSource } from '../shared/ports/random-source.ts';
 import type { Examples, Matrix } from '../shared/types/matrix.ts';
 import type { ComputationJournal } from './computation-journal.ts';
 
-export function rememberingEngine(engine: ComputeEngine, journal: ComputationJournal): ComputeEngine {
+/** `hashes`: one for all devices of a run. */
+export function rememberingEngine(engine: ComputeEngine, journal: ComputationJournal, hashes: ContentHashes): ComputeEngine {
   const { name, reason } = engine;
   return {
     name,
     reason,
     async open(source: ModelSource, seed: number) {
-      const origin = hashOf(['open', packageVersion, name, process.platform, process.arch, source, seed]);
-      return new RememberingModel(await engine.open(source, seed), origin, journal);
+      const origin = hashes.of(['open', packageVersion, name, process.platform, process.arch, source, seed]);
+      return new RememberingModel(await engine.open(source, seed), origin, journal, hashes);
     },
     dispose: () => engine.dispose(),
   };
@@ -29,6 +30,7 @@ class RememberingModel implements OpenModel {
   readonly fitPrivately?: NonNullable<OpenModel['fitPrivately']>;
   readonly #model: OpenModel;
   readonly #journal: ComputationJournal;
+  readonly #hashes: ContentHashes;
   /** Of the architecture. */
   readonly #origin: string;
   /** Hash of everything that made the weights; undefined when they are those of a training that failed. */
@@ -36,11 +38,12 @@ class RememberingModel implements OpenModel {
   /** Weights of a training that was remembered, until the model needs them. */
   #ahead: Uint8Array | undefined;
 
-  constructor(model: OpenModel, origin: string, journal: ComputationJournal) {
+  constructor(model: OpenModel, origin: string, journal: ComputationJournal, hashes: ContentHashes) {
     this.#model = model;
     this.#origin = origin;
     this.#history = origin;
     this.#journal = journal;
+    this.#hashes = hashes;
     if (model.fitPrivately !== undefined) this.fitPrivately = (data, options) => this.#fitPrivately(data, options);
   }
 
@@ -77,7 +80,7 @@ class RememberingModel implements OpenModel {
 
   async predict(examples: Examples): Promise<Matrix> {
     const journal = this.#journal;
-    const key = this.#history === undefined ? undefined : hashOf(['predict', this.#history, examples]);
+    const key = this.#history === undefined ? undefined : this.#hashes.of(['predict', this.#history, examples]);
     const known = key === undefined ? undefined : journal.find(key);
     if (known !== undefined) {
       const { rows, columns } = known.json as { rows: number; columns: number };
@@ -97,7 +100,7 @@ class RememberingModel implements OpenModel {
   async load(saved: SavedModel): Promise<void> {
     await this.#model.load(saved);
     this.#ahead = undefined;
-    this.#history = hashOf(['load', this.#origin, saved.weights]);
+    this.#history = this.#hashes.of(['load', this.#origin, saved.weights]);
   }
 
   dispose(): Promise<void> {
@@ -107,7 +110,7 @@ class RememberingModel implements OpenModel {
   /** What `work` trains is remembered with the weights after it. */
   async #train<T extends object>(call: readonly unknown[], work: () => Promise<T>): Promise<{ readonly result: T; readonly isRemembered: boolean }> {
     const journal = this.#journal;
-    const key = this.#history === undefined ? undefined : hashOf([...call, this.#history]);
+    const key = this.#history === undefined ? undefined : this.#hashes.of([...call, this.#history]);
     const known = key === undefined ? undefined : journal.find(key);
     if (known !== undefined) {
       this.#ahead = known.bytes;
@@ -146,10 +149,27 @@ function startingWith(beginning: Uint8Array, rest: RandomSource): RandomSource {
   };
 }
 
-/** SHA-256 of plain data with arrays of numbers, hexadecimal. Arrays are hashed each time: their owner may have written to them since. */
-function hashOf(value: unknown): string {
-  const plain = JSON.stringify(value, (_key, one: unknown) => (ArrayBuffer.isView(one) ? `${one.constructor.name} ${digest(new Uint8Array(one.buffer, one.byteOffset, one.byteLength))}` : one));
-  return digest(plain);
+/** SHA-256 of plain data with arrays of numbers, hexadecimal. */
+export class ContentHashes {
+  readonly #constants: WeakMap<ArrayBufferView, string | undefined>;
+
+  /** `constants`: arrays into which nobody writes, so that they are hashed once. All others are hashed each time: their owner may have written to them since. */
+  constructor(constants: readonly ArrayBufferView[] = []) {
+    this.#constants = new WeakMap(constants.map((array) => [array, undefined]));
+  }
+
+  of(value: unknown): string {
+    return digest(JSON.stringify(value, (_key, one: unknown) => (ArrayBuffer.isView(one) ? this.#ofArray(one) : one)));
+  }
+
+  #ofArray(array: ArrayBufferView): string {
+    const known = this.#constants.get(array);
+    if (known !== undefined) return known;
+    const text = `${array.constructor.name} ${digest(new Uint8Array(array.buffer, array.byteOffset, array.byteLength))}`;
+    // Memory that threads share is not written to either, as long as it is used (`worker-pool.ts`).
+    if (this.#constants.has(array) || array.buffer instanceof SharedArrayBuffer) this.#constants.set(array, text);
+    return text;
+  }
 }
 
 function digest(content: string | Uint8Array): string {

@@ -23,7 +23,7 @@ import type { Outcome } from '../outcome.ts';
 import { Progress } from '../progress.ts';
 import { metricsLines, runSimulation, type SimulationOptions, type SimulationResult } from '../run-simulation.ts';
 import { federationOutcome } from '../run-scenario.ts';
-import { rememberingEngine } from '../remembering-engine.ts';
+import { ContentHashes, rememberingEngine } from '../remembering-engine.ts';
 import { meanAndSpread } from '../spread.ts';
 import type { Scenario } from '../scenario.ts';
 
@@ -73,6 +73,7 @@ export async function simulate({ scenario, text, baseDir }: ScenarioFile, option
   const progress = options.json || !process.stderr.isTTY ? undefined : new Progress({ rounds: scenario.task.schedule.rounds, now: () => performance.now(), say: (line) => process.stderr.write(`  ${line}\n`) });
   try {
     const data = await loadScenarioData(scenario, baseDir);
+    const hashes = new ContentHashes([data.pool, data.testSet, data.evaluationSet].flatMap((set) => (set === undefined ? [] : [set.examples.values, set.labels])));
     const simulation: SimulationOptions = {
       scenario,
       data,
@@ -86,7 +87,7 @@ export async function simulate({ scenario, text, baseDir }: ScenarioFile, option
           progress?.see(event);
         },
       },
-      remember: (own) => rememberingEngine(own, journal),
+      remember: (own) => rememberingEngine(own, journal, hashes),
       signal: abort.signal,
     };
     if (algorithm.kind !== 'federation') {

@@ -2,9 +2,9 @@
  * The folder of an experiment: what each point came to, kept under its hash, and the files that are made of all of them (docs/experiments.md). A result is written
  * once, atomically and durably; everything else can be made again from the results.
  */
-import { appendFileSync, existsSync, readFileSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { readdir, readFile, rm } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { FederationError } from '../../shared/errors.ts';
 import { diskError, guardDisk } from '../../shared/node/disk-errors.ts';
@@ -67,13 +67,20 @@ export class ExperimentFolder {
     await guardDisk(path, async () => {
       await makeDirectory(dirname(path));
       await replaceFile(path, `${JSON.stringify({ format: 'fedstill-point/1', point: point.key, ...made, scenario: point.scenario, outcome })}\n`);
+      await rm(this.journalPath(point), { force: true });
     });
+  }
+
+  /** An absolute path; the file is gone once the point has an outcome. */
+  journalPath(point: Point): string {
+    return resolve(dirname(resultPath(this.directory, point)), 'computations');
   }
 
   /** The number of a new attempt, from 1. Written before the attempt begins. */
   beginAttempt(point: Point): number {
     const attempt = (this.#attempts.get(point.key) ?? 0) + 1;
     this.#attempts.set(point.key, attempt);
+    mkdirSync(dirname(this.journalPath(point)), { recursive: true, mode: 0o700 });
     this.writeTiming({ event: 'attempt', at: new Date().toISOString(), point: point.key, index: point.index, attempt });
     return attempt;
   }

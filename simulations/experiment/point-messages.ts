@@ -8,6 +8,8 @@ export const PointTaskSchema = z.strictObject({
   /** What its relative paths are relative to. */
   baseDir: z.string(),
   engine: z.string(),
+  /** Where what was computed is kept, until there is a result. */
+  journalPath: z.string(),
 });
 export type PointTask = z.infer<typeof PointTaskSchema>;
 

@@ -52,7 +52,7 @@ export async function runExperiment({ points, folder, baseDir, version, engine, 
     signal,
     start: (point) => {
       const attempt = folder.beginAttempt(point);
-      const process = startPoint({ scenario: point.scenario, baseDir, engine }, ({ round, rounds, accuracy }) => events.emit({ event: 'point-round', index: point.index, round, rounds, accuracy }));
+      const process = startPoint({ scenario: point.scenario, baseDir, engine, journalPath: folder.journalPath(point) }, ({ round, rounds, accuracy }) => events.emit({ event: 'point-round', index: point.index, round, rounds, accuracy }));
       events.emit({ event: 'point-started', index: point.index, point: point.key, attempt, pid: process.pid });
       return { attempt, process };
     },

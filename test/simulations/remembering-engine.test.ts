@@ -10,7 +10,7 @@ import type { RunEvent } from '../../shared/ports/event-sink.ts';
 import { ComputationJournal } from '../../simulations/computation-journal.ts';
 import { InsecureSeededRandom } from '../../simulations/insecure-seeded-random.ts';
 import { loadScenarioData } from '../../simulations/load-scenario.ts';
-import { rememberingEngine } from '../../simulations/remembering-engine.ts';
+import { ContentHashes, rememberingEngine } from '../../simulations/remembering-engine.ts';
 import { metricsLines, runSimulation } from '../../simulations/run-simulation.ts';
 import { parseScenario } from '../../simulations/scenario.ts';
 import { tinyScenario } from './experiment/tiny-scenario.ts';
@@ -63,6 +63,7 @@ async function run(text: string, { path, stopAfter = Infinity }: { path?: string
   });
   const journal = path === undefined ? undefined : new ComputationJournal(path);
   const known = journal?.size ?? 0;
+  const hashes = new ContentHashes();
   const events: RunEvent[] = [];
   try {
     const result = await runSimulation({
@@ -72,7 +73,7 @@ async function run(text: string, { path, stopAfter = Infinity }: { path?: string
       random: (party) => new InsecureSeededRandom(deriveSeed(scenario.task.seed, 'insecure', party)),
       events: { emit: (event) => events.push(event) },
       signal: stop.signal,
-      ...(journal === undefined ? {} : { remember: (device: ComputeEngine) => rememberingEngine(device, journal) }),
+      ...(journal === undefined ? {} : { remember: (device: ComputeEngine) => rememberingEngine(device, journal, hashes) }),
     });
     return { left: JSON.stringify([metricsLines(result), events, result.reason, [...(result.testLogits?.values ?? [])]]), computed, known };
   } catch (error) {
