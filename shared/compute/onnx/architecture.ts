@@ -33,6 +33,12 @@ export interface WeightLayout {
   readonly length: number;
 }
 
+export interface PredictionGraph {
+  readonly graph: FinishedGraph;
+  /** Examples in one run. */
+  readonly rows: number;
+}
+
 /** A graph ready to run. */
 export interface Compiled<T> {
   readonly session: Session;
@@ -67,7 +73,7 @@ export class Architecture {
   readonly #weightSpecs: SavedModel['weightSpecs'];
   readonly #steps: GraphCache<StepGraph>;
   readonly #privateSteps: GraphCache<PrivateStepGraph>;
-  readonly #predictions: GraphCache<FinishedGraph>;
+  readonly #predictions: GraphCache<PredictionGraph>;
 
   constructor(model: LoadedModel, runtime: RuntimeName = 'onnx') {
     this.#steps = new GraphCache(runtime);
@@ -139,11 +145,11 @@ export class Architecture {
     }
   }
 
-  /** `rows`: examples in one run. */
-  async prediction(rows: number): Promise<Lease<FinishedGraph>> {
+  /** `rows`: examples in one run, or fewer, where the results of all would not fit into the caches. */
+  async prediction(rows: number): Promise<Lease<PredictionGraph>> {
     return this.#predictions.acquire(String(rows), () => {
-      const graph = tracePrediction(this.model, rows);
-      return { traced: graph, graph };
+      const traced = this.#inParts(rows, (fewer) => ({ graph: tracePrediction(this.model, fewer), rows: fewer }));
+      return { traced, graph: traced.graph };
     });
   }
 

@@ -243,10 +243,10 @@ class OnnxModel implements OpenModel {
     const { numClasses } = this.summary;
     const values = new Float32Array(examples.count * numClasses);
     for (let start = 0; start < examples.count; ) {
-      const rows = examples.count - start > fewRows ? manyRows : fewRows;
-      const end = Math.min(start + rows, examples.count);
       const size = exampleSize(examples.shape);
-      const lease = await this.#architecture.prediction(rows);
+      const lease = await this.#architecture.prediction(examples.count - start > fewRows ? manyRows : fewRows);
+      const { rows } = lease.compiled.traced;
+      const end = Math.min(start + rows, examples.count);
       try {
         const logits = await this.#predictBatch(lease.compiled.session, examples.values.subarray(start * size, end * size), rows);
         values.set(logits.subarray(0, (end - start) * numClasses), start * numClasses);
