@@ -15,6 +15,8 @@ export interface ContributionShape {
   readonly encoding: FloatEncoding;
   /** Clients may leave out rows; default false. */
   readonly partial?: boolean;
+  /** Then fewest clients that must share a row: what fewer say of it is learned by nobody. Default 1. */
+  readonly minClientsPerRow?: number;
 }
 
 /** What the frame of a contribution may have in bytes. */
@@ -92,7 +94,7 @@ type Combining = Pick<TaskConfig['aggregation'], 'aggregator' | 'eraTemperature'
 export function combineContributions(frames: readonly Uint8Array[], shape: ContributionShape, aggregation: Combining): Consensus {
   const contributions = frames.map((frame) => readContribution(frame, shape));
   const { aggregator, eraTemperature, eraExponent } = aggregation;
-  return aggregate(contributions, { aggregator, eraTemperature, eraExponent, noised: isOnGrid(shape.release) });
+  return aggregate(contributions, { aggregator, eraTemperature, eraExponent, minClientsPerRow: shape.minClientsPerRow ?? 1, noised: isOnGrid(shape.release) });
 }
 
 /** The consensus of a sum of `survivors` integer matrices. Truncated to the grid, rows of probabilities do not sum to 1 even without noise: they are projected in any case. */

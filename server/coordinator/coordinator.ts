@@ -539,7 +539,7 @@ export class Coordinator implements CoordinatorEndpoint {
           labels: labels === undefined ? null : await this.#publishLabels(round, labels),
           release: { ...this.#release, ...(this.#deps.teacher.queryOf === undefined ? {} : { rows: query.length }) } as unknown as Json,
           encoding: config.aggregation.encoding,
-          ...(config.distillation.sharing === undefined ? {} : { sharing: { ...config.distillation.sharing } }),
+          ...this.#sharingMember(),
           cohort: { size: cohort.length, quorum: this.#policy.quorum },
           releases: this.#policy.maxReleases ?? this.#policy.rounds,
           deadlineMs: this.#policy.stageDeadlineMs,
@@ -595,6 +595,12 @@ export class Coordinator implements CoordinatorEndpoint {
     checkCohort(clients, parameters);
     graphShape({ clients, ...parameters });
     checkSumFits(this.#release, clients);
+  }
+
+  /** How many clients a row needs is the coordinator's business. */
+  #sharingMember(): { readonly sharing?: { readonly minConfidence: number; readonly maxEntropy: number } } {
+    const { sharing } = this.#deps.config.distillation;
+    return sharing === undefined ? {} : { sharing: { minConfidence: sharing.minConfidence, maxEntropy: sharing.maxEntropy } };
   }
 
   /** The member of an announcement that only a round of secure aggregation has. */
@@ -776,7 +782,8 @@ export class Coordinator implements CoordinatorEndpoint {
   /** `release`: of the round in progress, whose rows may be fewer than planned. */
   #shape(release = this.#announcement?.document.release ?? this.#release): ContributionShape {
     const { config } = this.#deps;
-    return { release, encoding: config.aggregation.encoding, partial: config.distillation.sharing !== undefined };
+    const { sharing } = config.distillation;
+    return { release, encoding: config.aggregation.encoding, partial: sharing !== undefined, minClientsPerRow: sharing?.minClients ?? 1 };
   }
 
   /** What a client's message of the open stage may have before it is sealed. */

@@ -159,6 +159,8 @@ export const TaskConfigSchema = z.strictObject({
           minConfidence: z.number().min(0).max(1).default(0),
           /** Largest entropy, as a share of log(numClasses); 1 = any. */
           maxEntropy: z.number().min(0).max(1).default(1),
+          /** Fewest clients that must share a row for a consensus on it: with 1, everybody may get what one client alone has said. */
+          minClients: positiveInteger.max(100_000).default(2),
         })
         .optional(),
     })

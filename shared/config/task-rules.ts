@@ -297,6 +297,14 @@ export const taskRules: readonly ConfigRule<Task>[] = [
     },
   },
   {
+    reads: ['distillation.sharing', 'schedule.quorum'],
+    check({ distillation, schedule }) {
+      const least = distillation?.sharing?.minClients;
+      if (least === undefined || schedule === undefined || least <= schedule.quorum) return undefined;
+      return { path: 'distillation.sharing.minClients', expected: `at most schedule.quorum (${schedule.quorum})`, got: `${least}`, hint: 'a round may have no more clients than its quorum' };
+    },
+  },
+  {
     reads: ['distillation.cache', 'teacher'],
     check({ distillation, teacher }) {
       if (distillation?.cache === undefined || teacher === undefined || teacher.kind === 'consensus') return undefined;

@@ -28,7 +28,7 @@ export interface Consensus {
   /** [public examples x classes] */
   readonly consensus: Matrix;
   readonly kind: OutputKind;
-  /** Positions of the rows on which anybody has shared a prediction, ascending; absent: all. The values of other rows mean nothing. */
+  /** Positions of the rows on which enough clients have shared a prediction, ascending; absent: all. The values of other rows mean nothing. */
   readonly known?: Uint32Array;
 }
 
@@ -41,6 +41,8 @@ export interface AggregationOptions {
   readonly eraTemperature: number;
   /** Exponent of `enhancedEra`, > 0; default 2. Ignored by the others. */
   readonly eraExponent?: number;
+  /** Fewest clients that must have shared a row for a consensus on it; default 1. */
+  readonly minClientsPerRow?: number;
   /**
    * The probabilities carry noise: mean rows are projected onto the simplex before use. This is post-processing of a
    * released value and costs no privacy. Logits need no projection.
@@ -97,7 +99,7 @@ export function entropyWeightedMean(contributions: readonly SharedPredictions[])
 }
 
 /**
- * The rows of a consensus that are worth learning, and the transfer examples that they belong to: those that somebody shared, with an entropy of at most `maxEntropy` times
+ * The rows of a consensus that are worth learning, and the transfer examples that they belong to: those that enough clients shared, with an entropy of at most `maxEntropy` times
  * log(classes) (Selective-FD's selector at the server, Shao et al. 2024). May be none.
  */
 export function learnable(indices: Uint32Array, { consensus, kind, known }: Consensus, maxEntropy: number): { readonly indices: Uint32Array; readonly consensus: Consensus } {
@@ -120,7 +122,9 @@ export function aggregate(contributions: readonly SharedPredictions[], options: 
   const mean: Matrix = { rows, columns, values: Float32Array.from(sum, (value, i) => value / (shares[Math.floor(i / columns)]! || 1)) };
   // A weighted mean is what is left of that aggregator; the others go on from a mean.
   const consensus = consensusOfMean(mean, { ...options, aggregator: aggregator === 'entropyWeighted' ? 'meanProbabilities' : aggregator });
-  return isWhole ? consensus : { ...consensus, known: Uint32Array.from(shares.keys()).filter((row) => shares[row]! > 0) };
+  if (isWhole) return consensus;
+  const clients = (row: number) => contributions.reduce((count, { shared }) => count + (shared?.[row] ?? 1), 0);
+  return { ...consensus, known: Uint32Array.from({ length: rows }, (_, row) => row).filter((row) => clients(row) >= (options.minClientsPerRow ?? 1)) };
 }
 
 function column(rows: number, value: (row: number) => number): Matrix {

@@ -83,6 +83,7 @@ describe('contributions of which clients left out rows', () => {
     [0.6, 0.4, 0, 1, 0.6, 0.4].forEach((value, i) => expect(consensus.values[i]).toBeCloseTo(value, 6));
     expect([...known ?? [0, 1, 2]]).toEqual([0, 1, 2]);
     expect([...combineContributions(frames.slice(0, 3), shape, options).known!]).toEqual([0, 2]);
+    expect([...combineContributions(frames.slice(0, 3), { ...shape, minClientsPerRow: 2 }, options).known!]).toEqual([2]);
   });
 
   it('have lengths that are known before their first byte', () => {

@@ -154,6 +154,7 @@ describe('rules between keys', () => {
     ['a cache of the same queries each time', { teacher: { kind: 'consensus' }, distillation: { cache: {} }, schedule: { querySelection: 'clusterMiddles', transferBatch: 100 }, transferSet: { source: 'mnist', size: 3000 } }, { path: 'schedule.querySelection', got: 'clusterMiddles' }],
     ['a cache of labels whose bytes depend on each other', { teacher: { kind: 'consensus' }, distillation: { cache: {}, labelEncoding: 'uint8' } }, { path: 'distillation.labelEncoding', got: 'uint8' }],
     ['rows that are left out under noise', { privacy: noised, distillation: { sharing: { minConfidence: 0.9 } } }, { path: 'distillation.sharing', expected: 'nothing, because privacy.mechanism is gaussian' }],
+    ['more clients a row than a round may have', { distillation: { sharing: { minClients: 3 } } }, { path: 'distillation.sharing.minClients', expected: 'at most schedule.quorum (2)' }],
     ['rows that are left out of a sum', { privacy: { trustMode: 'secure-aggregation' }, schedule: secureSchedule, distillation: { sharing: {} } }, { path: 'distillation.sharing', got: 'settings' }],
     ['clusters of too many examples', { schedule: { querySelection: 'clusterMiddles' }, transferSet: { source: 'mnist', size: 20_001 } }, { path: 'transferSet.size', got: '20001' }],
     ['logit loss on probabilities', { distillation: { loss: 'logitMae' } }, { path: 'distillation.loss' }],

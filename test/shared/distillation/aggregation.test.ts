@@ -212,6 +212,13 @@ describe('rows that clients left out', () => {
     consensus.values.forEach((value, i) => expect(value).toBeCloseTo(expected[i]!, 6));
   });
 
+  it('need as many clients as one asks for', () => {
+    const clients = [partial([1, 1], [0.8, 0.2], [0.1, 0.9]), partial([1, 0], [0.6, 0.4], [0, 0])];
+    expect([...aggregate(clients, { aggregator: 'meanProbabilities', eraTemperature: 1, noised: false, minClientsPerRow: 2 }).known!]).toEqual([0]);
+    expect([...aggregate(clients, { aggregator: 'entropyWeighted', eraTemperature: 1, noised: false, minClientsPerRow: 2 }).known!]).toEqual([0]);
+    expect(aggregate(clients, { aggregator: 'majorityVote', eraTemperature: 1, noised: false, minClientsPerRow: 3 }).known).toHaveLength(0);
+  });
+
   it('are not learned, nor are rows of high entropy', () => {
     const consensus = { consensus: { rows: 3, columns: 2, values: Float32Array.of(0.99, 0.01, 0.5, 0.5, 0, 0) }, kind: 'probabilities' as const, known: Uint32Array.of(0, 1) };
     const indices = Uint32Array.of(7, 11, 13);
