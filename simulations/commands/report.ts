@@ -45,7 +45,7 @@ async function report(directories: readonly string[], { out, partial, png, json 
 }
 
 /** Names that are there twice get a number. */
-function toldApart(experiments: readonly Experiment[]): Experiment[] {
+export function toldApart(experiments: readonly Experiment[]): Experiment[] {
   return experiments.map((experiment, index) => {
     const before = experiments.slice(0, index).filter(({ name }) => name === experiment.name).length;
     return before === 0 ? experiment : { ...experiment, name: `${experiment.name} (${before + 1})` };

@@ -8,7 +8,7 @@ import { writeReportFiles } from '../report/experiment-files.ts';
 import { plural } from '../report/format.ts';
 import { loadExperiment, shownPath } from '../report/load-experiment.ts';
 import { resultsFiles } from '../report/results-markdown.ts';
-import { requireComplete } from './report.ts';
+import { requireComplete, toldApart } from './report.ts';
 
 export interface ResultsCommandOptions {
   readonly runs: readonly string[];
@@ -19,26 +19,27 @@ export interface ResultsCommandOptions {
 export function resultsCommand(): Command {
   return new Command('results')
     .description('write a Markdown page of the results of experiments, with the command, settings, seeds and machine of each')
-    .requiredOption('--runs <dirs...>', 'folders of experiments, or folders that hold some')
+    .requiredOption('--runs <dirs...>', 'folders of experiments, or folders that hold some; DIR+DIR for two that belong together, in one section')
     .option('--out <file>', 'the page; its figures go into figures/ beside it', join('docs', 'results.md'))
     .option('--partial', 'also experiments whose points are not all there yet', false)
     .action(results);
 }
 
 async function results({ runs, out, partial }: ResultsCommandOptions): Promise<void> {
-  const directories = (await Promise.all(runs.map(foldersOf))).flat();
-  const experiments = await Promise.all(directories.map(loadExperiment));
-  if (!partial) experiments.forEach(requireComplete);
-  const command = formatCommand(['npx', 'fedstill', 'results', '--runs', ...runs.map(shownPath), ...(out === join('docs', 'results.md') ? [] : ['--out', shownPath(out)]), ...(partial ? ['--partial'] : [])]);
-  const files = await resultsFiles(experiments, { command, fileName: basename(out) });
+  const directories = (await Promise.all(runs.map(groupsOf))).flat();
+  const groups = await Promise.all(directories.map(async (group) => toldApart(await Promise.all(group.map(loadExperiment)))));
+  if (!partial) groups.flat().forEach(requireComplete);
+  const command = formatCommand(['npx', 'fedstill', 'results', '--runs', ...runs.map((group) => group.split('+').map(shownPath).join('+')), ...(out === join('docs', 'results.md') ? [] : ['--out', shownPath(out)]), ...(partial ? ['--partial'] : [])]);
+  const files = await resultsFiles(groups, { command, fileName: basename(out) });
   await writeReportFiles(dirname(out), files);
-  printLine(`${plural(experiments.length, 'experiment')}: ${out}, ${plural(files.length - 1, 'figure')} in ${join(dirname(out), 'figures')}`);
+  printLine(`${plural(groups.flat().length, 'experiment')}: ${out}, ${plural(files.length - 1, 'figure')} in ${join(dirname(out), 'figures')}`);
 }
 
-/** The folder itself when it is a run, else the runs in it, by name. */
-async function foldersOf(directory: string): Promise<string[]> {
+/** The folder itself when it is a run, else the runs in it, by name, each in a group of its own; several with `+` between them are one group. */
+async function groupsOf(directory: string): Promise<string[][]> {
   const isRun = (folder: string) => ['run.json', 'results.jsonl'].some((name) => existsSync(join(folder, name)));
-  if (isRun(directory) || !existsSync(directory)) return [directory];
+  if (!existsSync(directory) && directory.includes('+')) return [directory.split('+')];
+  if (isRun(directory) || !existsSync(directory)) return [[directory]];
   const inside = (await readdir(directory, { withFileTypes: true })).filter((entry) => entry.isDirectory()).map(({ name }) => join(directory, name)).filter(isRun).sort();
-  return inside.length === 0 ? [directory] : inside;
+  return inside.length === 0 ? [[directory]] : inside.map((run) => [run]);
 }

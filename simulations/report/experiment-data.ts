@@ -98,7 +98,7 @@ export function settingsOf(experiments: readonly Experiment[]): Setting[] {
       const values = Object.entries(first!.settings).filter(([, value]) => value !== null);
       const telling = values.filter(([path]) => tellsApart(path, first!.case));
       const words = (kept: readonly (readonly [string, unknown])[]) =>
-        [experiments.length > 1 ? name : null, first!.case, ...kept.map(([path, value]) => `${paths.get(path)!} ${valueText(value)}`)].filter((part) => part !== null).map((part) => visibleLine(part)).join(', ') || visibleLine(name);
+        [first!.case, ...kept.map(([path, value]) => `${paths.get(path)!} ${valueText(value)}`)].filter((part) => part !== null).map((part) => visibleLine(part)).join(', ') || visibleLine(name);
       const points = bySeed.filter(isSuccess);
       settings.push({
         number: settings.length + 1,
@@ -113,7 +113,41 @@ export function settingsOf(experiments: readonly Experiment[]): Setting[] {
       });
     }
   }
-  return settings;
+  return withCaseLines(withExperiments(settings));
+}
+
+/** The names of experiments in front of labels, where labels alone would not tell them apart. */
+function withExperiments(settings: readonly Setting[]): Setting[] {
+  const experimentsOf = new Map<string, Set<string>>();
+  for (const { label, experiment } of settings) experimentsOf.set(label, (experimentsOf.get(label) ?? new Set()).add(experiment));
+  if ([...experimentsOf.values()].every(({ size }) => size === 1)) return [...settings];
+  const prefixed = (setting: Setting, text: string) => (text === visibleLine(setting.experiment) ? text : `${visibleLine(setting.experiment)}, ${text}`);
+  return settings.map((setting) => ({ ...setting, label: prefixed(setting, setting.label), series: prefixed(setting, setting.series) }));
+}
+
+/** Cases that differ in what sets epsilon alone are one line too, named by how their names begin. */
+function withCaseLines(settings: readonly Setting[]): Setting[] {
+  const groups = new Map<string, Setting[]>();
+  for (const setting of settings) {
+    const key = JSON.stringify([setting.experiment, setting.values.filter(([path]) => !setsEpsilon(path)).sort(([a], [b]) => (a < b ? -1 : 1))]);
+    groups.set(key, [...(groups.get(key) ?? []), setting]);
+  }
+  const nameOf = new Map<Setting, string>();
+  for (const group of groups.values()) {
+    const names = [...new Set(group.map(({ series }) => series))];
+    const epsilons = new Set(group.map(({ guarantee }) => guarantee?.epsilon));
+    if (names.length < 2 || epsilons.has(undefined) || epsilons.size < group.length) continue;
+    const common = commonBeginning(names);
+    if (common !== '') for (const setting of group) nameOf.set(setting, common);
+  }
+  return settings.map((setting) => ({ ...setting, series: nameOf.get(setting) ?? setting.series }));
+}
+
+/** Whole words that all begin with, without punctuation at their end. */
+function commonBeginning(names: readonly string[]): string {
+  const words = names.map((name) => name.split(' '));
+  const count = words[0]!.findIndex((word, i) => words.some((other) => other[i] !== word));
+  return words[0]!.slice(0, count < 0 ? undefined : count).join(' ').replace(/[\s,;:=(]+$/u, '');
 }
 
 /** What a noise level is set by. */

@@ -74,6 +74,11 @@ function drawnNote(all: number, drawn: number, what: string): string {
   return all > drawn ? `Drawn: the first ${drawn} of ${all} ${what}; the data are of all.` : '';
 }
 
+/** Of an axis that does not begin at nothing. */
+function axisNote([low]: readonly [number, number]): string {
+  return low > 0 ? `The axis of accuracy begins at ${percentSign(low, 0)}.` : '';
+}
+
 const DEVIATION = 'Error bars: sample standard deviation over seeds.';
 
 function repeats(settings: readonly Setting[]): string {
@@ -182,6 +187,7 @@ function frontierFigure(settings: readonly Setting[], { id, title, axis, measure
       `Each point is a setting: ${axis}, mean over seeds, against the ε that its releases guarantee together. ${DEVIATION} ${repeats(shown)}.`,
       references.length > 0 ? 'Horizontal rules: without a guarantee.' : '',
       kinds.size > 1 ? 'Lines differ in what their ε means (unit, adjacency or adversary), as the legend says: they cannot be compared at equal ε.' : '',
+      axisNote(shares),
       drawnNote(names.length, drawnNames.length, 'lines'),
       drawnNote(free.length, Math.min(free.length, MAX_REFERENCES), 'settings without a guarantee'),
       countsSentence(shown),
@@ -262,6 +268,7 @@ function roundsFigure(settings: readonly Setting[], { id, title, axis, of }: Rou
     caption: [
       `Line: ${axis} after each round, mean over seeds; band: sample standard deviation over seeds, ${repeats(shown)}.`,
       inOnePlot ? '' : 'One panel a setting, all on the same axes.',
+      axisNote(shares),
       drawnNote(curves.length, drawn.length, 'settings'),
       countsSentence(shown),
     ].filter(Boolean).join(' '),
@@ -423,6 +430,7 @@ function bytesFigure(settings: readonly Setting[]): ExperimentFigure | undefined
     title: 'What accuracy costs in bytes',
     caption: [
       `Mean accuracy over seeds (of the coordinator's model where there is one, else the mean of the clients' models) against the payload bytes that a client moved on average. ${DEVIATION} ${repeats(shown)}. Numbers are those of the table of settings. Settings that move nothing are not drawn.`,
+      axisNote(shares),
       drawnNote(groups.length, drawnGroups.length, 'groups'),
       countsSentence(shown),
     ].filter(Boolean).join(' '),
@@ -446,9 +454,9 @@ function withNames<T extends { readonly bytes: number; readonly accuracy: number
   return columns.flatMap((column) => spread(column.map(({ accuracy }) => (height * (high - accuracy)) / (high - low)), 12, 4, height - 4).map((y, i) => ({ ...column[i]!, nameAt: high - (y / height) * (high - low) })));
 }
 
-/** What shares a color where every setting has a mark of its own: the case, else the line over epsilon. */
+/** What shares a color where every setting has a mark of its own: what is one line over epsilon. */
 function groupOf(setting: Setting): string {
-  return setting.case ?? setting.series;
+  return setting.series;
 }
 
 function tickBytes(value: number): string {

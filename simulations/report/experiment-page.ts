@@ -109,8 +109,9 @@ function warnings(experiments: readonly Experiment[], settings: readonly Setting
 // --- tables -----------------------------------------------------------------------------------------------------------
 
 function resultTable(settings: readonly Setting[]): string {
+  const isOneExperiment = new Set(settings.map(({ experiment }) => experiment)).size === 1;
   const columns: { readonly head: Head; readonly cell: (setting: Setting) => Cell }[] = [
-    { head: { name: 'Setting', isText: true }, cell: ({ number, label, points, failures }) => named(`#${number} ${label}`, `${plural(points.length, 'seed')}${failures.length === 0 ? '' : `, ${failures.length} failed`}`) },
+    { head: { name: 'Setting', isText: true }, cell: ({ number, label, experiment, points, failures }) => named(`#${number} ${label}`, `${plural(points.length, 'seed')}${failures.length === 0 ? '' : `, ${failures.length} failed`}${isOneExperiment ? '' : `; ${visibleLine(experiment)}`}`) },
   ];
   const optional = (name: string, unit: string, cell: (setting: Setting) => string) => {
     if (settings.some((setting) => cell(setting) !== 'n/a')) columns.push({ head: { name, unit }, cell: (setting) => cell(setting).replace('n/a', '–') });

@@ -26,20 +26,20 @@ export interface ResultsOptions {
   readonly fileName: string;
 }
 
-/** The page and its figures, relative to the folder of the page. */
-export async function resultsFiles(experiments: readonly Experiment[], { command, fileName }: ResultsOptions): Promise<ReportFile[]> {
+/** The page and its figures, relative to the folder of the page. A section for each group of experiments, which are put side by side in it. */
+export async function resultsFiles(groups: readonly (readonly Experiment[])[], { command, fileName }: ResultsOptions): Promise<ReportFile[]> {
   const files: ReportFile[] = [];
   const sections: string[] = [];
   const names = new Set<string>();
-  for (const experiment of experiments) {
-    const settings = settingsOf([experiment]);
+  for (const experiments of groups) {
+    const settings = settingsOf(experiments);
     const figure = headlineFigure(settings);
     let path: string | undefined;
     if (figure !== undefined) {
-      path = `figures/${freeName(fileNameOf(experiment.name), names)}-${figure.id}.svg`;
+      path = `figures/${freeName(fileNameOf(experiments[0]!.name), names)}-${figure.id}.svg`;
       files.push({ path, content: standalone(await fileSvg(figure)) });
     }
-    sections.push(section(experiment, settings, figure, path));
+    sections.push(section(experiments, settings, figure, path));
   }
   const page = [
     '# Results',
@@ -68,12 +68,13 @@ function freeName(name: string, taken: Set<string>): string {
   return free;
 }
 
-function section(experiment: Experiment, settings: readonly Setting[], figure: ExperimentFigure | undefined, path: string | undefined): string {
-  const { name, command, environment } = experiment;
+function section(experiments: readonly Experiment[], settings: readonly Setting[], figure: ExperimentFigure | undefined, path: string | undefined): string {
   const parts = [
-    `## ${text(name)}`,
-    command === null ? '' : fenced(`npx ${command}`),
-    table(['what', 'value'], [...variedValues(experiment), ...environment].map(([what, value]) => [text(what), text(value)])),
+    `## ${experiments.map(({ name }) => text(name)).join(' and ')}`,
+    ...experiments.flatMap((experiment) => [
+      experiment.command === null ? '' : fenced(`npx ${experiment.command}`),
+      table(['what', 'value'], [...variedValues(experiment), ...experiment.environment].map(([what, value]) => [text(what), text(value)])),
+    ]),
     figure === undefined ? '' : [`![${text(figure.title)}](${path!})`, text([figure.caption, ...figure.notes].join(' '))].join('\n\n'),
     results(settings),
     failures(settings),

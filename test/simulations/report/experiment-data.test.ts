@@ -48,7 +48,9 @@ describe('settings', () => {
     const [first] = settingsOf([gridExperiment]);
     expect(first!.label).toBe('temperature 1, partition dirichlet alpha 0.1');
     expect(first!.values.map(([path]) => path)).toContain('task.student.model');
-    expect(settingsOf([gridExperiment, sampleExperiment])[0]!.label).toBe('temperature, temperature 1, partition dirichlet alpha 0.1');
+    // Beside another experiment: with its name only where labels alone would not tell them apart.
+    expect(settingsOf([gridExperiment, sampleExperiment])[0]!.label).toBe('temperature 1, partition dirichlet alpha 0.1');
+    expect(settingsOf([gridExperiment, { ...gridExperiment, name: 'other' }]).map(({ label }) => label)).toContain('other, temperature 1, partition dirichlet alpha 0.1');
   });
 
   it('tell paths of one name apart by as much of them as it takes', () => {
@@ -59,6 +61,10 @@ describe('settings', () => {
 
   it('share a line over epsilon when they differ in nothing else', () => {
     expect(new Set(settings.filter(({ case: label }) => label === 'local noise').map(({ series }) => series))).toEqual(new Set(['local noise']));
+    // Cases too, when nothing but epsilon tells them apart.
+    const results = sampleExperiment.results.flatMap((result) => (result.case === 'votes of records' || result.case === 'private training' ? [{ ...result, case: `${result.case}, target ${JSON.stringify(result.settings['task.privacy.epsilon'])}` }] : []));
+    const cases = settingsOf([{ ...sampleExperiment, results }]);
+    expect(cases.map(({ label, series }) => [label, series])).toEqual(['votes of records', 'private training'].flatMap((name) => [1, 4, 16].map((epsilon) => [`${name}, target ${epsilon}`, `${name}, target`])));
   });
 });
 
