@@ -15,7 +15,7 @@ import { makePoints, type Point } from '../experiment/points.ts';
 import { ExperimentProgress } from '../experiment/progress.ts';
 import { isSuccess, type PointResult } from '../experiment/result.ts';
 import { countDone, runExperiment } from '../experiment/run-experiment.ts';
-import { describePoint, renderSummary, tellingPaths } from '../experiment/summary-table.ts';
+import { describePoint, remarks, renderSummary, tellingPaths } from '../experiment/summary-table.ts';
 import { summarizeResults } from '../experiment/summary.ts';
 import { readSweep, scenarioCopyName, sweepCopyName, type SweepFile } from '../experiment/sweep-files.ts';
 import { interruptible } from './interruptible.ts';
@@ -91,7 +91,7 @@ async function conclude(directory: string, results: readonly PointResult[], even
     return;
   }
   process.stdout.write(`\n${renderSummary(summary)}`);
-  for (const result of failed) printLine(`Failed: point ${result.index} (${describePoint(result, tellingPaths(results))}): ${'error' in result ? `${result.error.message} (${result.error.code})` : ''}`);
+  for (const line of remarks(results)) printLine(line);
   printLine(`Results: ${join(directory, 'results.csv')} and results.jsonl in the same folder${failed.length === 0 ? '' : `; try the failed points again with: fedstill resume ${directory}`}`);
 }
 

@@ -1,6 +1,6 @@
 /** A sweep's summary for a terminal: a row for each setting, and below it what every epsilon means. */
-import { displayWidth, meanWithDeviation, truncate, visibleLine } from '../report/format.ts';
-import type { PointResult } from './result.ts';
+import { displayWidth, meanWithDeviation, plural, truncate, visibleLine } from '../report/format.ts';
+import { isSuccess, type PointResult } from './result.ts';
 import type { SettingSummary } from './summary.ts';
 import { statedEpsilon } from './stated-epsilon.ts';
 
@@ -102,6 +102,21 @@ export function tellingPaths(rows: readonly Row[]): string[] {
 /** `local, temperature = 3, seed 1`: what tells this point from the others, given the paths that do. */
 export function describePoint({ case: label, settings, seed }: Row & Pick<PointResult, 'seed'>, paths: readonly string[]): string {
   return [...(label === null ? [] : [label]), ...paths.map((path) => `${shortName(path, paths)} = ${cellOf(settings[path])}`), `seed ${seed}`].join(', ');
+}
+
+/** What the means of a table do not say: points without an outcome, those that ended before their time, and clients that failed. */
+export function remarks(results: readonly PointResult[]): string[] {
+  const paths = tellingPaths(results);
+  return results.flatMap((result) => {
+    const point = `point ${result.index} (${describePoint(result, paths)})`;
+    if (!isSuccess(result)) return [`Failed: ${point}: ${visibleLine(result.error.message)} (${result.error.code})`];
+    const { reason, clients } = result.outcome;
+    const failed = clients.flatMap(({ name, error }) => (error === null ? [] : [`${name} (${error.code})`]));
+    return [
+      ...(reason === 'rounds-done' || reason === 'converged' ? [] : [`Ended early: ${point}: ${reason}; it counts in the means.`]),
+      ...(failed.length === 0 ? [] : [`${plural(failed.length, 'client')} failed: ${point}: ${failed.slice(0, 5).join(', ')}${failed.length > 5 ? ', ...' : ''}`]),
+    ];
+  });
 }
 
 /** A setting's value in a table. */

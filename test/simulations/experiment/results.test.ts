@@ -6,7 +6,7 @@ import { deriveSeed } from '../../../shared/datasets/seeded-generator.ts';
 import { noEvents } from '../../../shared/ports/event-sink.ts';
 import { PointResultSchema, parseResults, type PointResult } from '../../../simulations/experiment/result.ts';
 import { resultsCsv } from '../../../simulations/experiment/results-csv.ts';
-import { renderSummary } from '../../../simulations/experiment/summary-table.ts';
+import { remarks, renderSummary } from '../../../simulations/experiment/summary-table.ts';
 import { summarizeResults } from '../../../simulations/experiment/summary.ts';
 import { InsecureSeededRandom } from '../../../simulations/insecure-seeded-random.ts';
 import { loadScenarioData } from '../../../simulations/load-scenario.ts';
@@ -108,6 +108,17 @@ describe('tables of results', () => {
     for (const letter of ['b', 'c']) for (const part of ['delta', '2 releases', '60 transfer examples', 'unit client', 'adjacency replace-one', 'accountant', 'adversary']) expect(noteOf(letter)).toContain(part);
     // Known from the label of the case, so no column, but said.
     expect(text).toContain('summed: task.privacy.mechanism = discreteGaussian, task.distillation.temperature = 3.');
+  });
+
+  it('come with what a mean does not say: points and clients that failed, and rounds that were not to be', () => {
+    const early = { ...outcomes['plain']!, reason: 'quorum-missed', clients: outcomes['plain']!.clients.map((client, i) => (i === 1 ? { ...client, error: { code: 'disconnected', message: 'gone' } } : client)) };
+    const all = results().map((result, i) => (i === 1 ? { ...result, outcome: early } : result));
+    expect(remarks(results().slice(0, 4))).toEqual([]);
+    expect(remarks(all)).toEqual([
+      'Ended early: point 1 (plain, seed 2): quorum-missed; it counts in the means.',
+      '1 client failed: point 1 (plain, seed 2): client-2 (disconnected)',
+      'Failed: point 4 (summed, seed 2): twice, "at once" and again (worker-failed)',
+    ]);
   });
 
   it('are read back from a file of lines', () => {
