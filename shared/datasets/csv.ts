@@ -143,7 +143,8 @@ export function parseCsv(text: string, options: CsvOptions): CsvData {
   const complete = rows.slice(start, start + count).every(({ fields }) => fields.length === names.length);
   const values = new Float32Array(complete ? count * featureCount : 0);
   const labels = readLabels ? new Int32Array(count) : undefined;
-  const places = columns.map((column) => ({ column, position: names.indexOf(column.name), valueAt: new Map(column.kind === 'category' ? column.values.map((value, i) => [value, i]) : []) }));
+  const positions = new Map(names.map((name, i) => [name, i]));
+  const places = columns.map((column) => ({ column, position: positions.get(column.name)!, valueAt: new Map(column.kind === 'category' ? column.values.map((value, i) => [value, i]) : []) }));
   for (let i = 0; i < count; i++) {
     const { line, fields } = rows[start + i]!;
     const row = `row ${start + i + 1} (line ${line})`;
