@@ -18,7 +18,7 @@ beforeAll(async () => {
 }, 60_000);
 afterAll(() => engine.dispose());
 
-async function run({ distillation = '', aggregation = '', teacher = 'kind: consensus', schedule = '', network = '', loss = '' }) {
+async function run({ distillation = '', aggregation = '', teacher = 'kind: consensus', schedule = '', network = '', privacy = '', quorum = 2 }) {
   const scenario = parseScenario(
     `
 scenario: algorithms
@@ -28,9 +28,10 @@ task:
   transferSet: { source: synthetic, size: 400, seed: 7 }
   teacher: { ${teacher} }
   student: { model: softmax-regression, pretrainEpochs: 20, digestEpochs: 1, revisitEpochs: 1, batchSize: 20, optimizer: { kind: adam, learningRate: 0.05 } }
-  distillation: { ${loss} ${distillation} }
+  distillation: { ${distillation} }
+  privacy: { ${privacy} }
   aggregation: { ${aggregation} }
-  schedule: { rounds: 4, transferBatch: 200, minClients: 3, quorum: 2 ${schedule} }
+  schedule: { rounds: 4, transferBatch: 200, minClients: 3, quorum: ${quorum} ${schedule} }
 clients:
   groups: [{ count: 3, model: softmax-regression }]
   data: { source: synthetic, size: 240, seed: 9 }
@@ -78,6 +79,26 @@ describe('by the protocol', () => {
   it('a model that teaches does so in few bits as well', { timeout: 60_000 }, async () => {
     const taught = await run({ teacher: 'kind: learner, model: softmax-regression, epochs: 3', distillation: 'labelEncoding: bits4', aggregation: 'encoding: bits4' });
     expect(taught.accuracy).toBeGreaterThan(0.5);
+  });
+
+  it('private training goes with all of it: what leaves is a function of the student', { timeout: 60_000 }, async () => {
+    const trained = await run({
+      privacy: 'mechanism: dpSgd, unit: record, epsilon: 50, dpSgd: { samplingRate: 0.2, stepsPerRound: 20, learningRate: 0.05 }',
+      distillation: 'cache: { rounds: 3 }, labelEncoding: bits8, sharing: { minConfidence: 0.2, minClients: 1 }',
+      aggregation: 'aggregator: entropyWeighted, encoding: bits8',
+    });
+    expect(trained.up).toBeLessThan(0.6 * plain.up);
+    expect(trained.queried.slice(1).every((rows) => rows < 200)).toBe(true);
+  });
+
+  it('a secure sum of votes has a majority, whose labels take few bits', { timeout: 60_000 }, async () => {
+    const voted = await run({
+      privacy: 'trustMode: secure-aggregation, mechanism: discreteGaussian, epsilon: 20, unit: record, sampleAndAggregate: { shards: 4, epochs: 5 }',
+      distillation: 'labelEncoding: bits1',
+      aggregation: 'aggregator: majorityVote',
+      quorum: 3,
+    });
+    expect(voted.queried).toEqual([200, 200, 200, 200]);
   });
 
   it('clients leave out what they are unsure of', { timeout: 60_000 }, async () => {

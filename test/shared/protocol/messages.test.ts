@@ -169,6 +169,28 @@ describe('unknown members', () => {
   });
 });
 
+describe('an announcement of what only predictions without noise can be', () => {
+  const sharing = { minConfidence: 0.5, maxEntropy: 1 };
+  const noised = { ...roundDocument().release, mechanism: 'gaussian', noise: { sigmaGrid: 900 } };
+  const trained = { ...roundDocument().release, mechanism: 'dpSgd', noise: { clippingNorm: 1, noiseMultiplier: 1, samplingRate: 0.1, steps: 5 } };
+  const logits = { ...roundDocument().release, outputKind: 'logits', rowClippingNorm: 5 };
+  it.each<[string, object, boolean]>([
+    ['rows to be left out', { sharing }, true],
+    ['rows to be left out after private training', { release: trained, sharing }, true],
+    ['rows to be left out under noise', { release: noised, sharing }, false],
+    ['rows to be left out under masks', { ...secureRoundDocument(), sharing }, false],
+    ['few bits', { encoding: 'bits1' }, true],
+    ['few bits after private training', { release: trained, encoding: 'bits8' }, true],
+    ['few bits of noised integers', { release: noised, encoding: 'bits8' }, false],
+    ['few bits of masked integers', { ...secureRoundDocument(), encoding: 'bits8' }, false],
+    ['few bits of logits', { release: logits, encoding: 'bits4' }, false],
+    ['a bitmap of what is asked for', { query: { count: 1, bitmap: 'AQ==' } }, true],
+    ['both forms of what is asked for', { query: { count: 1, bitmap: 'AQ==', indices: 'AAAAAA==' } }, false],
+  ])('%s', (_, changes, isValid) => {
+    expect(RoundDocumentSchema.safeParse({ ...roundDocument(), ...changes }).success).toBe(isValid);
+  });
+});
+
 describe('what a schema hands on', () => {
   it('is bytes where the wire has base64', () => {
     expect(clientEventSchemas.hello.parse(events['hello']!.valid).clientKey).toEqual(client.publicKey);
