@@ -15,19 +15,22 @@ const port = parentPort;
 if (port === null) throw new FederationError('internal', 'engine-worker.ts is the entry of a worker thread, not of a process.');
 port.on('message', (message: ToWorker) => {
   if (message.kind === 'cancel') running.get(message.id)?.abort();
-  else void answer(port, message.id, message.call);
+  else void answer(port, message);
 });
 
-async function answer(replies: MessagePort, id: number, call: MethodCall): Promise<void> {
+async function answer(replies: MessagePort, { id, call, listens, wantsWeights }: Extract<ToWorker, { readonly kind: 'call' }>): Promise<void> {
   const controller = new AbortController();
   running.set(id, controller);
   const reply = (message: FromWorker, transfer: readonly Transferable[] = []) => replies.postMessage(message, transfer);
   try {
     const result = await perform(call, controller.signal, {
-      onEpoch: (progress) => reply({ kind: 'epoch', id, progress }),
-      onStep: (progress) => reply({ kind: 'step', id, progress }),
+      onEpoch: listens ? (progress) => reply({ kind: 'epoch', id, progress }) : undefined,
+      onStep: listens ? (progress) => reply({ kind: 'step', id, progress }) : undefined,
     });
-    reply({ kind: 'result', id, result }, ownedBuffers(result));
+    if (wantsWeights && (call.method === 'fit' || call.method === 'fitPrivately')) {
+      const { weights } = await opened(call.args.model).save();
+      reply({ kind: 'result', id, result, weights }, ownedBuffers({ weights }));
+    } else reply({ kind: 'result', id, result }, ownedBuffers(result));
   } catch (error) {
     reply(controller.signal.aborted && error === controller.signal.reason ? { kind: 'canceled', id } : { kind: 'error', id, problem: toWorkerProblem(error) });
   } finally {
@@ -36,8 +39,8 @@ async function answer(replies: MessagePort, id: number, call: MethodCall): Promi
 }
 
 interface Listeners {
-  readonly onEpoch: (progress: EpochProgress) => void;
-  readonly onStep: (progress: StepProgress) => void;
+  readonly onEpoch: ((progress: EpochProgress) => void) | undefined;
+  readonly onStep: ((progress: StepProgress) => void) | undefined;
 }
 
 async function perform({ method, args }: MethodCall, signal: AbortSignal, { onEpoch, onStep }: Listeners): Promise<MethodResult> {
@@ -53,12 +56,12 @@ async function perform({ method, args }: MethodCall, signal: AbortSignal, { onEp
       return { model: lastHandle, summary: model.summary };
     }
     case 'fit':
-      return opened(args.model).fit(args.data, { ...args.options, signal, onEpoch });
+      return opened(args.model).fit(args.data, { ...args.options, signal, ...(onEpoch === undefined ? {} : { onEpoch }) });
     case 'fitPrivately': {
       const model = opened(args.model);
       if (model.fitPrivately === undefined) throw withoutPrivateGradients(model);
       const { key, ...options } = args.options;
-      return model.fitPrivately(args.data, { ...options, random: keyStream(key), signal, onStep });
+      return model.fitPrivately(args.data, { ...options, random: keyStream(key), signal, ...(onStep === undefined ? {} : { onStep }) });
     }
     case 'predict':
       return opened(args.model).predict(args.examples);
@@ -87,7 +90,7 @@ function withoutPrivateGradients({ summary }: OpenModel): FederationError {
 }
 
 /** Buffers that were made for this result alone, so that they can move instead of being copied. */
-function ownedBuffers(result: MethodResult): ArrayBuffer[] {
+function ownedBuffers(result: MethodResult | { readonly weights: Uint8Array }): ArrayBuffer[] {
   if (result === null) return [];
   const array = 'values' in result ? result.values : 'weights' in result ? result.weights : undefined;
   return array !== undefined && array.byteLength === array.buffer.byteLength ? [array.buffer as ArrayBuffer] : [];

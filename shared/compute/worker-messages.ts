@@ -30,10 +30,21 @@ export type MethodName = keyof WorkerMethods;
 export type MethodCall = { [M in MethodName]: { readonly method: M; readonly args: WorkerMethods[M]['args'] } }[MethodName];
 export type MethodResult = WorkerMethods[MethodName]['result'];
 
-export type ToWorker = { readonly kind: 'call'; readonly id: number; readonly call: MethodCall } | { readonly kind: 'cancel'; readonly id: number };
+export type ToWorker =
+  | {
+      readonly kind: 'call';
+      readonly id: number;
+      readonly call: MethodCall;
+      /** Whether anybody hears of progress. */
+      readonly listens: boolean;
+      /** Whether the reply to a training brings the weights. */
+      readonly wantsWeights: boolean;
+    }
+  | { readonly kind: 'cancel'; readonly id: number };
 
 export type FromWorker =
-  | { readonly kind: 'result'; readonly id: number; readonly result: MethodResult }
+  /** `weights`: those that a finished training left, as `save` gives them, where the call wants them. */
+  | { readonly kind: 'result'; readonly id: number; readonly result: MethodResult; readonly weights?: Uint8Array }
   | { readonly kind: 'error'; readonly id: number; readonly problem: WorkerProblem }
   /** The call stopped because of a `cancel`. */
   | { readonly kind: 'canceled'; readonly id: number }

@@ -20,7 +20,7 @@ import type { EnginePreference } from './select-engine.ts';
 import { SharedArrays } from './shared-arrays.ts';
 import { carryData, carryExamples, carryFitOptions, carryPrivateFitOptions } from './worker-arguments.ts';
 import { WorkerCalls, workerFailed } from './worker-calls.ts';
-import type { ModelHandle } from './worker-messages.ts';
+import type { EpochProgress, ModelHandle, StepProgress } from './worker-messages.ts';
 
 export interface WorkerPoolOptions {
   /** Threads, >= 1. */
@@ -376,7 +376,8 @@ class PoolModel implements OpenModel {
     return this.#submit(`training ${this.#name}`, signal, async (slot, handle) => {
       const { carry } = this.#pool.data;
       const args = { model: handle, data: carryData(data, carry), options: carryFitOptions(options, carry) };
-      return this.#thenSave(slot, handle, slot.calls.call('fit', args, { signal, onEpoch: (progress) => once(progress.epoch, () => onEpoch?.(progress)) }));
+      const told = onEpoch && ((progress: EpochProgress) => once(progress.epoch, () => onEpoch(progress)));
+      return this.#thenSave(slot, handle, (onWeights) => slot.calls.call('fit', args, { signal, onEpoch: told, onWeights }));
     });
   }
 
@@ -387,7 +388,8 @@ class PoolModel implements OpenModel {
     const portable = carryPrivateFitOptions(options);
     return this.#submit(`training ${this.#name} privately`, signal, async (slot, handle) => {
       const args = { model: handle, data: carryData(data, this.#pool.data.carry), options: portable };
-      return this.#thenSave(slot, handle, slot.calls.call('fitPrivately', args, { signal, onStep: (progress) => once(progress.step, () => onStep?.(progress)) }));
+      const told = onStep && ((progress: StepProgress) => once(progress.step, () => onStep(progress)));
+      return this.#thenSave(slot, handle, (onWeights) => slot.calls.call('fitPrivately', args, { signal, onStep: told, onWeights }));
     });
   }
 
@@ -402,7 +404,7 @@ class PoolModel implements OpenModel {
   load(saved: SavedModel): Promise<void> {
     return this.#submit(`loading weights into ${this.#name}`, undefined, async (slot, handle) => {
       const weights = saved.weights.slice();
-      await this.#thenSave(slot, handle, slot.calls.call('load', { model: handle, saved: { ...saved, weights } }, { transfer: [weights.buffer] }));
+      await this.#thenSave(slot, handle, () => slot.calls.call('load', { model: handle, saved: { ...saved, weights } }, { transfer: [weights.buffer] }));
     });
   }
 
@@ -413,12 +415,14 @@ class PoolModel implements OpenModel {
     this.#pool.forget(this);
   }
 
-  /** However a training ends, the model has the weights that it was trained to. */
-  async #thenSave<T>(slot: Slot, handle: ModelHandle, call: Promise<T>): Promise<T> {
+  /** However a training ends, the model has the weights that it was trained to. They come with the reply of one that ends well, and are asked for after any other. */
+  async #thenSave<T>(slot: Slot, handle: ModelHandle, call: (onWeights: (weights: Uint8Array) => void) => Promise<T>): Promise<T> {
+    let trained: Uint8Array | undefined;
     try {
-      return await call;
+      return await call((weights) => (trained = weights));
     } finally {
-      if (slot.calls.alive) this.saved = await slot.calls.call('save', { model: handle });
+      if (trained !== undefined) this.saved = { ...this.saved, weights: trained };
+      else if (slot.calls.alive) this.saved = await slot.calls.call('save', { model: handle });
     }
   }
 
