@@ -14,6 +14,7 @@ export interface ResultsCommandOptions {
   readonly runs: readonly string[];
   readonly out: string;
   readonly partial: boolean;
+  readonly json: boolean;
 }
 
 export function resultsCommand(): Command {
@@ -22,16 +23,21 @@ export function resultsCommand(): Command {
     .requiredOption('--runs <dirs...>', 'folders of experiments, or folders that hold some; DIR+DIR for two that belong together, in one section')
     .option('--out <file>', 'the page; its figures go into figures/ beside it', join('docs', 'results.md'))
     .option('--partial', 'also experiments whose points are not all there yet', false)
+    .option('--json', 'what was written as one JSON object', false)
     .action(results);
 }
 
-async function results({ runs, out, partial }: ResultsCommandOptions): Promise<void> {
+async function results({ runs, out, partial, json }: ResultsCommandOptions): Promise<void> {
   const directories = (await Promise.all(runs.map(groupsOf))).flat();
   const groups = await Promise.all(directories.map(async (group) => toldApart(await Promise.all(group.map(loadExperiment)))));
   if (!partial) groups.flat().forEach(requireComplete);
   const command = formatCommand(['npx', 'fedstill', 'results', '--runs', ...runs.map((group) => group.split('+').map(shownPath).join('+')), ...(out === join('docs', 'results.md') ? [] : ['--out', shownPath(out)]), ...(partial ? ['--partial'] : [])]);
   const files = await resultsFiles(groups, { command, fileName: basename(out) });
   await writeReportFiles(dirname(out), files);
+  if (json) {
+    printLine(JSON.stringify({ page: out, figures: files.slice(0, -1).map(({ path }) => join(dirname(out), path)), experiments: groups.flat().map(({ name }) => name) }));
+    return;
+  }
   printLine(`${plural(groups.flat().length, 'experiment')}: ${out}, ${plural(files.length - 1, 'figure')} in ${join(dirname(out), 'figures')}`);
 }
 

@@ -145,6 +145,11 @@ describe('fedstill results', () => {
     expect(page).toContain('npx fedstill results --runs all --out results.md');
   });
 
+  it('tells a machine what it wrote', async () => {
+    const directories = [await experiment('with', gridExperiment), await experiment('without', sampleExperiment)];
+    expect(JSON.parse(await run('results', '--runs', directories.join('+'), '--out', at('json', 'page.md'), '--json'))).toEqual({ page: at('json', 'page.md'), figures: [at('json', 'figures', 'a-experiment-frontier.svg')], experiments: ['a experiment', 'a experiment (2)'] });
+  });
+
   it('refuses what report refuses', async () => {
     await expect(run('results', '--runs', at('nowhere'))).rejects.toMatchObject({ code: 'file-unreadable' });
     const directory = await experiment('unfinished', { results: sampleExperiment.results.slice(0, 8) });
