@@ -92,6 +92,12 @@ describe('resources', () => {
     }
   });
 
+  it('passes on requests for labels that have changed, and nothing below them', async () => {
+    const before = running.endpoint.paths.length;
+    for (const path of ['/rounds/7/soft-labels/changed', '/finished/soft-labels/changed', '/rounds/07/soft-labels/changed', '/rounds/7/soft-labels/changed/x', '/rounds/7/soft-labels/other']) await expectProblem(await get(path, { headers: bearer }), 404, 'not-found');
+    expect(running.endpoint.paths.slice(before)).toEqual(['/rounds/7/soft-labels/changed', '/finished/soft-labels/changed']);
+  });
+
   it('passes on canonical round numbers only', async () => {
     const before = running.endpoint.paths.length;
     for (const round of ['0', '03', '-1', '1e3', '3.0', '99999999999', '%2e%2e', '3%00', 'x']) await expectProblem(await get(`/rounds/${round}/soft-labels`, { headers: bearer }), 404, 'not-found');
