@@ -49,6 +49,7 @@ export function experimentFigures(settings: readonly Setting[]): ExperimentFigur
   const all = [
     frontierFigure(done, { id: 'frontier', title: 'Accuracy of the final model against privacy', axis: 'accuracy of the final model', measure: finalAccuracy }),
     frontierFigure(done, { id: 'frontier-clients', title: "Accuracy of the clients' models against privacy", axis: "mean accuracy of the clients' models", measure: clientAccuracy, own: localOnlyAccuracy }),
+    settingsFigure(done),
     roundsFigure(done, { id: 'rounds', title: "Accuracy of the coordinator's model by round", axis: "accuracy of the coordinator's model", of: (round) => round.accuracy }),
     roundsFigure(done, { id: 'rounds-clients', title: "Accuracy of the clients' models by round", axis: "mean accuracy of the clients' models", of: (round) => round.meanClientAccuracy }),
     clientsFigure(done),
@@ -212,6 +213,79 @@ function frontierFigure(settings: readonly Setting[], { id, title, axis, measure
   };
 }
 
+// --- settings beside each other ---------------------------------------------------------------------------------------
+
+/** Height of a row's name, and of each of its lanes. */
+const NAME_HEIGHT = 22;
+const LANE = 17;
+
+/** Names of rows, each above its marks. */
+function rowNames(settings: readonly Setting[], rowHeight: number, width: number): Part {
+  const name = (setting: Setting) => `${settingName(setting)}${setting.guarantee === null ? '' : ` (${boundText(setting.guarantee)})`}`;
+  return {
+    data: { values: settings.map((setting, row) => ({ text: fitText(name(setting), width, 12), y: row * rowHeight + 12 })) },
+    mark: { type: 'text', align: 'left', baseline: 'middle', color: lightPalette.ink },
+    encoding: { x: { value: 0 }, y: { field: 'y', type: 'quantitative', scale: null, axis: null }, text: { field: 'text', type: 'nominal' } },
+  };
+}
+
+function rowAxis(field: string, title: string, domain: readonly [number, number], layout: Layout): Part {
+  return { field, type: 'quantitative', scale: { domain, nice: false, zero: false }, axis: { title, format: '.0%', values: niceTicks(domain, layout === 'wide' ? 8 : 4, 0.01), domain: false, ticks: false } };
+}
+
+function settingsFigure(settings: readonly Setting[]): ExperimentFigure | undefined {
+  const kinds = [
+    { kind: 'final model', words: 'the final model: of the coordinator or the baseline', measure: finalAccuracy },
+    { kind: 'clients', words: 'the clients: mean of their own models', measure: clientAccuracy },
+  ].filter(({ measure }) => settings.some((setting) => overSeeds(setting, measure).mean !== null));
+  const measured = settings.filter((setting) => kinds.some(({ measure }) => overSeeds(setting, measure).mean !== null));
+  if (measured.length < 2) return undefined;
+  const drawn = measured.slice(0, MAX_ROWS);
+  const rowHeight = NAME_HEIGHT + kinds.length * LANE + 4;
+  const values = drawn.flatMap((setting, row) =>
+    kinds.flatMap(({ kind, measure }, lane) => {
+      const summary = overSeeds(setting, measure);
+      return summary.mean === null ? [] : [{ series: kind, setting: setting.number, accuracy: summary.mean, low: extremes(summary)[0], high: extremes(summary)[1], y: row * rowHeight + NAME_HEIGHT + (lane + 0.5) * LANE }];
+    }),
+  );
+  const domain = shareDomain(values.flatMap(({ low, high }) => [low, high]));
+  const names = kinds.map(({ kind }) => kind);
+  const draw = (layout: Layout): Part[] => {
+    const width = figureWidth[layout] - 22;
+    const color = seriesScale(names, 'color');
+    const y = { field: 'y', type: 'quantitative', scale: null, axis: null };
+    const axis = (field: string) => rowAxis(field, 'accuracy', domain, layout);
+    const cap = { type: 'tick', orient: 'vertical', size: 8, thickness: 1.4, opacity: 1 };
+    const plot: Part = {
+      width,
+      height: drawn.length * rowHeight,
+      layer: [
+        { data: { values }, mark: { type: 'rule', strokeWidth: 1.4 }, encoding: { x: axis('low'), x2: { field: 'high' }, y, color } },
+        { data: { values }, mark: cap, encoding: { x: axis('low'), y, color } },
+        { data: { values }, mark: cap, encoding: { x: axis('high'), y, color } },
+        { data: { values }, mark: { type: 'point', filled: true, size: 60, opacity: 1, stroke: lightPalette.background, strokeWidth: 1 }, encoding: { x: axis('accuracy'), y, color, shape: seriesScale(names, 'shape') } },
+        rowNames(drawn, rowHeight, width),
+      ],
+    };
+    return [legendView(kinds.map(({ words }, index): LegendEntry => ({ ...lookOf(index), label: words, kind: 'mark' })), width), plot];
+  };
+  const sentences = privacyNotes(measured);
+  return {
+    id: 'settings',
+    title: 'Accuracy of each setting',
+    caption: [
+      `Mean accuracy over seeds. ${DEVIATION} ${repeats(measured)}.`,
+      axisNote(domain),
+      drawnNote(measured.length, drawn.length, 'settings'),
+      countsSentence(measured),
+    ].filter(Boolean).join(' '),
+    notes: sentences,
+    description: ['Accuracies of settings, a row each.', ...drawn.map((setting) => `${settingName(setting)}: ${kinds.map(({ kind, measure }) => `${kind} ${percentSign(overSeeds(setting, measure).mean)}`).join(', ')}.`)].join(' '),
+    spec: specs(draw, sentences),
+    data: { columns: ['setting', 'label', ...kinds.flatMap(({ kind }) => [kind, `standard deviation of ${kind}`, `n of ${kind}`])], rows: measured.map((setting) => [`#${setting.number}`, setting.label, ...kinds.flatMap(({ measure }) => { const { mean, stddev, count } = overSeeds(setting, measure); return [share(mean), share(stddev), String(count)]; })]) },
+  };
+}
+
 // --- rounds -----------------------------------------------------------------------------------------------------------
 
 interface RoundsView {
@@ -323,15 +397,15 @@ function clientsFigure(settings: readonly Setting[]): ExperimentFigure | undefin
   if (withClients.length === 0) return undefined;
   const drawn = withClients.slice(0, MAX_ROWS);
   const both = drawn.some(({ points }) => points.some(({ outcome }) => outcome.clients.some((client) => client.accuracy !== null))) && drawn.some(({ points }) => points.some(({ outcome }) => outcome.clients.some((client) => client.localOnlyAccuracy !== null)));
-  const lane = 17;
-  const rowHeight = 22 + (both ? 2 : 1) * lane + 6;
+  const lane = LANE;
+  const rowHeight = NAME_HEIGHT + (both ? 2 : 1) * lane + 6;
   const kinds = both ? (['federated', 'local only'] as const) : (['federated'] as const);
   const values = drawn.flatMap((setting, row) =>
     setting.points.flatMap(({ seed, outcome }) =>
       outcome.clients.flatMap((client, index) =>
         kinds.flatMap((kind, laneIndex) => {
           const accuracy = kind === 'federated' ? client.accuracy : client.localOnlyAccuracy;
-          return accuracy === null ? [] : [{ setting: setting.number, kind, seed, client: client.name, accuracy, y: row * rowHeight + 22 + laneIndex * lane + lane / 2 + (((index * 7 + seed * 3) % 5) - 2) * 1.3 }];
+          return accuracy === null ? [] : [{ setting: setting.number, kind, seed, client: client.name, accuracy, y: row * rowHeight + NAME_HEIGHT + laneIndex * lane + lane / 2 + (((index * 7 + seed * 3) % 5) - 2) * 1.3 }];
         }),
       ),
     ),
@@ -339,7 +413,7 @@ function clientsFigure(settings: readonly Setting[]): ExperimentFigure | undefin
   const boxes = drawn.flatMap((setting, row) =>
     kinds.flatMap((kind, laneIndex) => {
       const sorted = values.filter((value) => value.setting === setting.number && value.kind === kind).map(({ accuracy }) => accuracy).sort((a, b) => a - b);
-      return sorted.length === 0 ? [] : [{ kind, y: row * rowHeight + 22 + laneIndex * lane + lane / 2, low: quantile(sorted, 0.25), median: quantile(sorted, 0.5), high: quantile(sorted, 0.75) }];
+      return sorted.length === 0 ? [] : [{ kind, y: row * rowHeight + NAME_HEIGHT + laneIndex * lane + lane / 2, low: quantile(sorted, 0.25), median: quantile(sorted, 0.5), high: quantile(sorted, 0.75) }];
     }),
   );
   const domain = shareDomain(values.map(({ accuracy }) => accuracy));
@@ -347,7 +421,7 @@ function clientsFigure(settings: readonly Setting[]): ExperimentFigure | undefin
   const color = { field: 'kind', type: 'nominal', scale: { domain: [...kinds], range: kinds.map((_, index) => lookOf(index).color) }, legend: null };
   const draw = (layout: Layout): Part[] => {
     const width = figureWidth[layout] - 22;
-    const x = (field: string): Part => ({ field, type: 'quantitative', scale: { domain, nice: false, zero: false }, axis: { title: 'accuracy of one client', format: '.0%', tickCount: layout === 'wide' ? 8 : 4, domain: false, ticks: false } });
+    const x = (field: string) => rowAxis(field, 'accuracy of one client', domain, layout);
     const y = { field: 'y', type: 'quantitative', scale: null, axis: null };
     const plot: Part = {
       width,
@@ -360,7 +434,7 @@ function clientsFigure(settings: readonly Setting[]): ExperimentFigure | undefin
           encoding: { x: x('accuracy'), y, color },
         })),
         { data: { values: boxes }, mark: { type: 'tick', orient: 'vertical', size: lane - 2, thickness: 3, opacity: 1 }, encoding: { x: x('median'), y, color } },
-        { data: { values: drawn.map((setting, row) => ({ text: fitText(`${settingName(setting)}${setting.guarantee === null ? '' : ` (${boundText(setting.guarantee)})`}`, width, 12), y: row * rowHeight + 12 })) }, mark: { type: 'text', align: 'left', baseline: 'middle', color: lightPalette.ink }, encoding: { x: { value: 0 }, y, text: { field: 'text', type: 'nominal' } } },
+        rowNames(drawn, rowHeight, width),
       ],
     };
     const entries: LegendEntry[] = [

@@ -52,7 +52,7 @@ export function renderExperimentPage(experiments: readonly Experiment[], figures
     header(experiments, settings, title),
     warnings(experiments, settings),
     section('privacy', 'Privacy against accuracy', figure('frontier', 'frontier-clients')),
-    section('results', 'All settings', resultTable(settings)),
+    section('results', 'All settings', figure('settings'), resultTable(settings)),
     section('rounds', 'How it got there', figure('rounds', 'rounds-clients')),
     section('clients', 'From client to client', figure('clients')),
     section('bytes', 'What it cost in bytes', figure('bytes')),

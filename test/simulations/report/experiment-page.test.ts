@@ -102,13 +102,13 @@ describe('figures as files', () => {
   });
   const text = (path: string) => String(files.find((file) => file.path === path)!.content);
 
-  it.each(['frontier', 'rounds', 'clients', 'bytes', 'reliability'])('%s looks as reviewed', async (id) => {
+  it.each(['frontier', 'settings', 'rounds', 'clients', 'bytes', 'reliability'])('%s looks as reviewed', async (id) => {
     await expect(text(`figures/${id}.svg`)).toMatchFileSnapshot(`snapshots/experiment-${id}.svg`);
   });
 
   it('are XML with a title and a description, and every color in them has a dark one', () => {
     const svgs = files.filter(({ path }) => path.endsWith('.svg'));
-    expect(svgs.map(({ path }) => path)).toEqual(['frontier', 'frontier-clients', 'rounds', 'rounds-clients', 'clients', 'bytes', 'reliability'].map((id) => `figures/${id}.svg`));
+    expect(svgs.map(({ path }) => path)).toEqual(['frontier', 'frontier-clients', 'settings', 'rounds', 'rounds-clients', 'clients', 'bytes', 'reliability'].map((id) => `figures/${id}.svg`));
     for (const { content } of svgs) {
       const root = parseXml(String(content));
       expect(root.attributes['role']).toBe('img');

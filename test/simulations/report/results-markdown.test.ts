@@ -7,7 +7,7 @@ const options = { command: 'npx fedstill results --runs runs/a runs/b', fileName
 describe('the page of results', () => {
   it('reads as reviewed', async () => {
     const files = await resultsFiles([[sampleExperiment], [gridExperiment], [bareExperiment]], options);
-    expect(files.map(({ path }) => path)).toEqual(['figures/privacy-accuracy-frontier.svg', 'figures/temperature-rounds.svg', 'results.md']);
+    expect(files.map(({ path }) => path)).toEqual(['figures/privacy-accuracy-frontier.svg', 'figures/temperature-settings.svg', 'results.md']);
     await expect(String(files.at(-1)!.content)).toMatchFileSnapshot('snapshots/results.md');
   });
 
@@ -38,7 +38,7 @@ describe('the page of results', () => {
   it('lets no name become markup, a cell or a path', async () => {
     const hostile = { ...bareExperiment, name: '../../a|b `c`', results: gridExperiment.results.map((result) => ({ ...result, case: '| x | <b> [y](z) *w* ``` \n# h' })) };
     const files = await resultsFiles([[hostile], [{ ...hostile, command: '```\n# out' }]], options);
-    expect(files.map(({ path }) => path)).toEqual(['figures/a-b-c-rounds.svg', 'figures/a-b-c-2-rounds.svg', 'results.md']);
+    expect(files.map(({ path }) => path)).toEqual(['figures/a-b-c-settings.svg', 'figures/a-b-c-2-settings.svg', 'results.md']);
     const page = String(files.at(-1)!.content);
     expect(page).not.toMatch(/(^|[^\\])<b>|^# h|[^\\]\[y\]/m);
     const rows = page.split('\n').filter((line) => line.startsWith('| \\#'));
