@@ -18,7 +18,7 @@ port.on('message', (message: ToWorker) => {
   else void answer(port, message);
 });
 
-async function answer(replies: MessagePort, { id, call, listens, wantsWeights }: Extract<ToWorker, { readonly kind: 'call' }>): Promise<void> {
+async function answer(replies: MessagePort, { id, call, listens, weights }: Extract<ToWorker, { readonly kind: 'call' }>): Promise<void> {
   const controller = new AbortController();
   running.set(id, controller);
   const reply = (message: FromWorker, transfer: readonly Transferable[] = []) => replies.postMessage(message, transfer);
@@ -27,9 +27,9 @@ async function answer(replies: MessagePort, { id, call, listens, wantsWeights }:
       onEpoch: listens ? (progress) => reply({ kind: 'epoch', id, progress }) : undefined,
       onStep: listens ? (progress) => reply({ kind: 'step', id, progress }) : undefined,
     });
-    if (wantsWeights && (call.method === 'fit' || call.method === 'fitPrivately')) {
-      const { weights } = await opened(call.args.model).save();
-      reply({ kind: 'result', id, result, weights }, ownedBuffers({ weights }));
+    if (weights !== undefined && (call.method === 'fit' || call.method === 'fitPrivately')) {
+      weights.set((await opened(call.args.model).save()).weights);
+      reply({ kind: 'result', id, result, wroteWeights: true });
     } else reply({ kind: 'result', id, result }, ownedBuffers(result));
   } catch (error) {
     reply(controller.signal.aborted && error === controller.signal.reason ? { kind: 'canceled', id } : { kind: 'error', id, problem: toWorkerProblem(error) });
@@ -90,7 +90,7 @@ function withoutPrivateGradients({ summary }: OpenModel): FederationError {
 }
 
 /** Buffers that were made for this result alone, so that they can move instead of being copied. */
-function ownedBuffers(result: MethodResult | { readonly weights: Uint8Array }): ArrayBuffer[] {
+function ownedBuffers(result: MethodResult): ArrayBuffer[] {
   if (result === null) return [];
   const array = 'values' in result ? result.values : 'weights' in result ? result.weights : undefined;
   return array !== undefined && array.byteLength === array.buffer.byteLength ? [array.buffer as ArrayBuffer] : [];

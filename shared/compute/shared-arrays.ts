@@ -86,6 +86,27 @@ export class SharedArrays {
   }
 }
 
+/** Arrays of one length. */
+const mostSpare = 4;
+
+/** Shared memory that nobody uses at the moment, by length. */
+export class SpareArrays {
+  readonly #spare = new Map<number, Uint8Array[]>();
+
+  /** What it holds is of no use. */
+  take(bytes: number): Uint8Array {
+    return this.#spare.get(bytes)?.pop() ?? new Uint8Array(new SharedArrayBuffer(bytes));
+  }
+
+  /** Nobody may read it from now on. Memory that is not shared is left to the garbage collection. */
+  give(array: Uint8Array): void {
+    if (!(array.buffer instanceof SharedArrayBuffer) || array.byteLength !== array.buffer.byteLength) return;
+    const others = this.#spare.get(array.byteLength) ?? [];
+    this.#spare.set(array.byteLength, others);
+    if (others.length < mostSpare) others.push(array);
+  }
+}
+
 function bytesOf({ buffer, byteOffset, byteLength }: PortableArray): Buffer {
   return Buffer.from(buffer, byteOffset, byteLength);
 }

@@ -11,8 +11,10 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
   readonly onEpoch?: ((progress: EpochProgress) => void) | undefined;
   readonly onStep?: ((progress: StepProgress) => void) | undefined;
-  /** Gets the weights that a training left, if they came with its reply, before the call ends. */
-  readonly onWeights?: (weights: Uint8Array) => void;
+  /** Shared memory for the weights that a training leaves. */
+  readonly weights?: Uint8Array | undefined;
+  /** Called when they are there, before the call ends. */
+  readonly onWeights?: () => void;
 }
 
 interface PendingCall {
@@ -21,7 +23,7 @@ interface PendingCall {
   readonly signal: AbortSignal | undefined;
   readonly onEpoch: ((progress: EpochProgress) => void) | undefined;
   readonly onStep: ((progress: StepProgress) => void) | undefined;
-  readonly onWeights: ((weights: Uint8Array) => void) | undefined;
+  readonly onWeights: (() => void) | undefined;
   /** What a callback threw: the call is being canceled because of it. */
   thrown?: { readonly error: unknown };
 }
@@ -48,7 +50,7 @@ export class WorkerCalls {
     return this.#failure === undefined;
   }
 
-  call<M extends MethodName>(method: M, args: WorkerMethods[M]['args'], { transfer = [], signal, onEpoch, onStep, onWeights }: CallOptions = {}): Promise<WorkerMethods[M]['result']> {
+  call<M extends MethodName>(method: M, args: WorkerMethods[M]['args'], { transfer = [], signal, onEpoch, onStep, weights, onWeights }: CallOptions = {}): Promise<WorkerMethods[M]['result']> {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
       if (this.#failure !== undefined) throw this.#failure;
@@ -78,7 +80,7 @@ export class WorkerCalls {
       signal?.addEventListener('abort', onAbort, { once: true });
       this.#worker.ref();
       try {
-        this.#post({ kind: 'call', id, call: { method, args } as MethodCall, listens: onEpoch !== undefined || onStep !== undefined, wantsWeights: onWeights !== undefined }, transfer);
+        this.#post({ kind: 'call', id, call: { method, args } as MethodCall, listens: onEpoch !== undefined || onStep !== undefined, weights }, transfer);
       } catch (error) {
         // Something in the arguments that no other thread can have, e.g. a function in a topology.
         this.#pending.get(id)?.reject(error);
@@ -100,7 +102,7 @@ export class WorkerCalls {
     if (pending === undefined) return;
     switch (message.kind) {
       case 'result':
-        if (message.weights !== undefined) pending.onWeights?.(message.weights);
+        if (message.wroteWeights === true) pending.onWeights?.();
         if (pending.thrown !== undefined) pending.reject(pending.thrown.error);
         else pending.resolve(message.result as never);
         break;

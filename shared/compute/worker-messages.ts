@@ -37,14 +37,14 @@ export type ToWorker =
       readonly call: MethodCall;
       /** Whether anybody hears of progress. */
       readonly listens: boolean;
-      /** Whether the reply to a training brings the weights. */
-      readonly wantsWeights: boolean;
+      /** Shared memory for the weights that a training leaves, as `save` gives them; written when the training has ended well, before the reply. */
+      readonly weights?: Uint8Array | undefined;
     }
   | { readonly kind: 'cancel'; readonly id: number };
 
 export type FromWorker =
-  /** `weights`: those that a finished training left, as `save` gives them, where the call wants them. */
-  | { readonly kind: 'result'; readonly id: number; readonly result: MethodResult; readonly weights?: Uint8Array }
+  /** `wroteWeights`: to where the call has room for them. */
+  | { readonly kind: 'result'; readonly id: number; readonly result: MethodResult; readonly wroteWeights?: boolean }
   | { readonly kind: 'error'; readonly id: number; readonly problem: WorkerProblem }
   /** The call stopped because of a `cancel`. */
   | { readonly kind: 'canceled'; readonly id: number }

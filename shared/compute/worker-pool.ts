@@ -17,9 +17,9 @@ import { FederationError } from '../errors.ts';
 import type { Examples, Matrix } from '../types/matrix.ts';
 import type { ComputeEngine, FitOptions, FitReport, ModelSource, ModelSummary, OpenModel, PrivateFitOptions, PrivateFitReport, SavedModel, TrainingData } from './engine.ts';
 import type { EnginePreference } from './select-engine.ts';
-import { SharedArrays } from './shared-arrays.ts';
+import { SharedArrays, SpareArrays } from './shared-arrays.ts';
 import { carryData, carryExamples, carryFitOptions, carryPrivateFitOptions } from './worker-arguments.ts';
-import { WorkerCalls, workerFailed } from './worker-calls.ts';
+import { type CallOptions, WorkerCalls, workerFailed } from './worker-calls.ts';
 import type { EpochProgress, ModelHandle, StepProgress } from './worker-messages.ts';
 
 export interface WorkerPoolOptions {
@@ -139,6 +139,8 @@ class Pool implements WorkerPool {
   readonly name: string;
   readonly reason: string;
   readonly data: SharedArrays;
+  /** Room for weights, which trainings swap for that of the weights before them: new arrays for each made the main thread collect garbage, which workers wait for. */
+  readonly spareWeights = new SpareArrays();
   readonly #slots: readonly Slot[];
   readonly #limits: PoolLimits;
   #waiting: Task[] = [];
@@ -377,7 +379,7 @@ class PoolModel implements OpenModel {
       const { carry } = this.#pool.data;
       const args = { model: handle, data: carryData(data, carry), options: carryFitOptions(options, carry) };
       const told = onEpoch && ((progress: EpochProgress) => once(progress.epoch, () => onEpoch(progress)));
-      return this.#thenSave(slot, handle, (onWeights) => slot.calls.call('fit', args, { signal, onEpoch: told, onWeights }));
+      return this.#thenSave(slot, handle, (room) => slot.calls.call('fit', args, { signal, onEpoch: told, ...room }));
     });
   }
 
@@ -389,7 +391,7 @@ class PoolModel implements OpenModel {
     return this.#submit(`training ${this.#name} privately`, signal, async (slot, handle) => {
       const args = { model: handle, data: carryData(data, this.#pool.data.carry), options: portable };
       const told = onStep && ((progress: StepProgress) => once(progress.step, () => onStep(progress)));
-      return this.#thenSave(slot, handle, (onWeights) => slot.calls.call('fitPrivately', args, { signal, onStep: told, onWeights }));
+      return this.#thenSave(slot, handle, (room) => slot.calls.call('fitPrivately', args, { signal, onStep: told, ...room }));
     });
   }
 
@@ -415,14 +417,22 @@ class PoolModel implements OpenModel {
     this.#pool.forget(this);
   }
 
-  /** However a training ends, the model has the weights that it was trained to. They come with the reply of one that ends well, and are asked for after any other. */
-  async #thenSave<T>(slot: Slot, handle: ModelHandle, call: (onWeights: (weights: Uint8Array) => void) => Promise<T>): Promise<T> {
-    let trained: Uint8Array | undefined;
+  /**
+   * However a training ends, the model has the weights that it was trained to. One that ends well has written them to shared memory; after any other they are asked for. Those
+   * before it stay until then, for a repetition.
+   */
+  async #thenSave<T>(slot: Slot, handle: ModelHandle, call: (room: Pick<CallOptions, 'weights' | 'onWeights'>) => Promise<T>): Promise<T> {
+    const spare = this.#pool.spareWeights;
+    const weights = spare.take(this.saved.weights.byteLength);
+    let isWritten = false;
     try {
-      return await call((weights) => (trained = weights));
+      return await call({ weights, onWeights: () => (isWritten = true) });
     } finally {
-      if (trained !== undefined) this.saved = { ...this.saved, weights: trained };
+      const before = this.saved.weights;
+      if (isWritten) this.saved = { ...this.saved, weights };
       else if (slot.calls.alive) this.saved = await slot.calls.call('save', { model: handle });
+      // A thread that has died, or not written, writes no more.
+      spare.give(isWritten ? before : weights);
     }
   }
 
