@@ -306,7 +306,7 @@ interface RoundMean {
 }
 
 function roundsFigure(settings: readonly Setting[], { id, title, axis, of }: RoundsView): ExperimentFigure | undefined {
-  const curves = settings.map((setting) => ({ setting, values: curveOf(setting, of) })).filter(({ values }) => values.length > 1);
+  const curves = settings.map((setting) => ({ setting, values: curveOf(setting, of) })).filter(({ values }) => values.length > 2); // two points are no course
   if (curves.length === 0) return undefined;
   const inOnePlot = curves.length <= MAX_CURVES;
   const drawn = curves.slice(0, inOnePlot ? MAX_CURVES : MAX_PANELS);
