@@ -148,6 +148,21 @@ describe('worker pool', () => {
     expect((await first.save()).weights).not.toEqual(before.weights);
   });
 
+  it('gives weights that later trainings leave alone, of this model and of others', async () => {
+    const engine = await pool();
+    const models = await Promise.all([1, 2, 3].map((seed) => engine.open(architectures[1]!, seed)));
+    const copies: { readonly given: Uint8Array; readonly then: Uint8Array }[] = [];
+    for (let round = 0; round < 4; round++) {
+      await Promise.all(models.map((model, i) => model.fit({ hard: labelled(i) }, { ...options, seed: round })));
+      for (const model of models) {
+        const { weights } = await model.save();
+        copies.push({ given: weights, then: weights.slice() });
+      }
+    }
+    for (const { given, then } of copies) expect(given).toEqual(then);
+    expect(new Set(copies.map(({ then }) => Buffer.from(then).toString('base64'))).size).toBe(copies.length);
+  });
+
   it('makes the calls of one model one after the other', async () => {
     const engine = await pool();
     const model = await engine.open(architectures[0]!, 1);
