@@ -180,6 +180,15 @@ describe('everywhere', () => {
     expect(show(imports.filter(({ from, to }) => to === 'tweetnacl' && !from.startsWith('shared/crypto/')))).toEqual([]);
   });
 
+  it('only simulations share secrets, readings or examples between participants, or replace primitives', () => {
+    const definitions: Readonly<Record<string, string>> = { shareReadings: 'shared/secure-aggregation/shared-readings.ts', sharedTransferSets: 'client/participant/transfer-set.ts', accelerate: 'shared/crypto/accelerator.ts', openExchange: 'client/participant/secure-round.ts' };
+    for (const [name, definition] of Object.entries(definitions)) {
+      const used = new RegExp(`\\b${name}\\s*\\(`);
+      expect(used.test(code(definition)), `${name} has moved`).toBe(true);
+      expect(sources.filter((path) => path !== definition && !path.startsWith('simulations/') && used.test(code(path)))).toEqual([]);
+    }
+  });
+
   it('only one file imports the packages that draw figures, and not before it draws', () => {
     const drawing = imports.filter(({ to, isLocal }) => !isLocal && /^(vega|vega-lite|@resvg\/.*|@expo-google-fonts\/.*)$/.test(to));
     expect(show(drawing.filter(({ from }) => from !== 'simulations/report/vega-image.ts'))).toEqual([]);

@@ -91,10 +91,26 @@ function honestSurvivors({ trustMode, secureAggregation }: GridRequest['document
   throw new FederationError('context-mismatch', 'A share of noise protects only inside a secure sum; nothing is sent without one.', { field: 'trustMode', expected: 'secure-aggregation', got: trustMode });
 }
 
-function toOutputs(predictions: readonly Matrix[], { outputKind, recordVotes }: Pick<ReleaseParameters, 'outputKind' | 'recordVotes'>): readonly Matrix[] {
+/**
+ * Rows that are no numbers are possible although every weight is one: the last step of a training may leave weights whose products overflow, and one record is enough for that. Whether there
+ * are any depends on private records. Where a mechanism is to hide them such a row has no opinion (equal logits), because a client that refused for it would tell what nobody is charged for.
+ */
+function toOutputs(predictions: readonly Matrix[], { mechanism, outputKind, recordVotes }: Pick<ReleaseParameters, 'mechanism' | 'outputKind' | 'recordVotes'>): readonly Matrix[] {
   if (recordVotes !== undefined) return predictions;
-  if (!predictions.every(({ values }) => values.every(Number.isFinite))) {
+  if (mechanism === 'none' && !predictions.every(({ values }) => values.every(Number.isFinite))) {
     throw new FederationError('data-invalid', 'The student predicts values that are not finite numbers: its training has diverged.', { field: 'student', next: 'Lower the learning rate, and check the private data for missing values.' });
   }
-  return outputKind === 'probabilities' ? predictions.map((logits) => softmax(logits)) : predictions;
+  const usable = mechanism === 'none' ? predictions : predictions.map(withoutNonNumbers);
+  return outputKind === 'probabilities' ? usable.map((logits) => softmax(logits)) : usable;
+}
+
+/** With zeros for every row that is not of finite numbers throughout. */
+function withoutNonNumbers(logits: Matrix): Matrix {
+  const { rows, columns } = logits;
+  const values = logits.values.slice();
+  for (let row = 0; row < rows; row++) {
+    const cells = values.subarray(row * columns, (row + 1) * columns);
+    if (!cells.every(Number.isFinite)) cells.fill(0);
+  }
+  return { rows, columns, values };
 }

@@ -33,6 +33,7 @@ const x25519Private = (raw: Uint8Array) => cached(secrets, raw, (bytes) => priva
 const x25519Public = (raw: Uint8Array) => cached(publics, raw, (bytes) => publicKey('X25519', bytes));
 const ed25519Private = ({ secretKey }: IdentityKeys) => {
   let key = signers.get(secretKey);
+  if (secretKey.length !== 64) throw new RangeError(`"secretKey" expected 64 bytes, got ${secretKey.length}`);
   if (key === undefined) signers.set(secretKey, (key = privateKey('Ed25519', secretKey.subarray(0, 32))));
   return key;
 };

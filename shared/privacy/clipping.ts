@@ -4,7 +4,7 @@
  *
  * The order: row, whole matrix, grid, then an exact check on the integers that are sent. The check can't fail (the proof
  * is in docs/privacy-model.md, section 3); it is there so that a bug here stops a release instead of weakening it.
- * A refusal to release (non-finite predictions) depends on private data and is visible to the coordinator.
+ * A refusal (non-finite predictions) depends on private data and would be visible to the coordinator: a client gives such rows no opinion before they come here (`contribution.ts`).
  */
 import { FederationError } from '../errors.ts';
 import type { IntegerMatrix, Matrix } from '../types/matrix.ts';

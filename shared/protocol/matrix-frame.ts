@@ -237,7 +237,7 @@ export function decodeFrame(bytes: Uint8Array, maxBytes = maxFrameBytes): Frame 
   if (content === undefined) throw malformed('content', '1 to 4', `${view.getUint8(7)}`);
   const scale = view.getFloat32(8, true);
   const offset = view.getFloat32(12, true);
-  if (dtype === 'uint8' ? !(Number.isFinite(scale) && scale >= 0 && Number.isFinite(offset)) : scale !== 1 || offset !== 0) {
+  if (dtype === 'uint8' ? !(Number.isFinite(scale) && scale >= 0 && Number.isFinite(offset)) : scale !== 1 || !Object.is(offset, 0)) {
     throw malformed('scale', dtype === 'uint8' ? 'a finite scale >= 0 and a finite offset' : 'scale 1 and offset 0', `${scale}, ${offset}`);
   }
   if ((dtype === 'int32') !== (content === 'grid')) throw malformed('content', 'grid exactly with int32', `${content} with ${dtype}`);

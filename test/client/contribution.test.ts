@@ -61,9 +61,17 @@ describe('contributionGrid', () => {
     expect(() => contributionGrid({ document: documentWith(plan(planned), change), predictions: [certain], random: new InsecureSeededRandom(4) })).toThrow(expect.objectContaining({ code }));
   });
 
-  it('does not exist for a student that has diverged', () => {
+  it.each(['probabilities', 'logits'] as const)('has no opinion where a student predicts no numbers, %s: with a mechanism, that it has diverged is not to be seen', (outputKind) => {
+    const release = plan({ mechanism: 'gaussian', outputKind, ...(outputKind === 'logits' ? { rowClippingNorm: 1 } : {}) });
+    const withSecondRow = (...row: readonly number[]): Matrix => ({ rows, columns, values: certain.values.map((own, i) => (i >= columns && i < 2 * columns ? row[i - columns]! : own)) });
+    const draw = (matrix: Matrix) => contributionGrid({ document: documentWith(release), predictions: [matrix], random: new InsecureSeededRandom(5) });
+    for (const value of [NaN, Infinity, -Infinity]) expect(draw(withSecondRow(1000, value, -5))).toEqual(draw(withSecondRow(0, 0, 0)));
+    expect(draw(withSecondRow(1000, 0, -5))).not.toEqual(draw(withSecondRow(0, 0, 0)));
+  });
+
+  it('does not exist for a student that has diverged in a task without noise: its owner is told', () => {
     const diverged: Matrix = { rows, columns, values: certain.values.map((value, i) => (i === 5 ? NaN : value)) };
-    expect(() => contributionGrid({ document: documentWith(plan()), predictions: [diverged], random: new InsecureSeededRandom(5) })).toThrow(expect.objectContaining({ code: 'data-invalid' }));
+    expect(() => contributionGrid({ document: documentWith(plan({ mechanism: 'none' })), predictions: [diverged], random: new InsecureSeededRandom(5) })).toThrow(expect.objectContaining({ code: 'data-invalid' }));
   });
 });
 

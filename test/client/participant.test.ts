@@ -402,6 +402,18 @@ describe('training that diverges on private records', () => {
     expect(scene.named('student-diverged')[0]).toMatchObject({ round: 0, step: 'pretrain', reason: 'Training diverged.' });
   });
 
+  it('does not show either when weights are numbers, and predictions are not', async () => {
+    const scene = new Scene();
+    const open = scene.engine.open.bind(scene.engine);
+    scene.engine.open = async (source, seed) => {
+      const model = await open(source, seed);
+      model.predict = async ({ count }) => ({ rows: count, columns: numClasses, values: new Float32Array(count * numClasses).fill(Infinity) });
+      return model;
+    };
+    expect(await scene.run()).toMatchObject({ reason: 'rounds-done', contributedRounds: 3 });
+    expect(scene.coordinator.accepted.size).toBe(3);
+  });
+
   it('ends the client with the reason in a task without noise', async () => {
     const scene = new Scene({ mechanism: 'none', epsilon: null, outputKind: 'probabilities', labelKind: 'probabilities' }, { allowedMechanisms: ['none'], maxEpsilon: Infinity as Epsilon });
     scene.engine.divergesOnRecords = true;

@@ -26,6 +26,12 @@ const thrown = (run: () => unknown) => {
   }
 };
 
+const prime = 2n ** 255n - 19n;
+/** Of the group of Ed25519's base point. */
+const groupOrder = 2n ** 252n + 27742317777372353535851937790883648493n;
+const littleEndian = (integer: bigint) => Uint8Array.from({ length: 32 }, (_, i) => Number((integer >> BigInt(8 * i)) & 255n));
+const integerOf = (bytes: Uint8Array) => bytes.reduceRight((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
+
 describe('accelerated primitives', () => {
   it('hash, sign and derive keys to the same bytes', () => {
     const [portable, native] = both((random) => {
@@ -47,6 +53,27 @@ describe('accelerated primitives', () => {
     expect(native).toEqual(portable);
     expect(native.opened).toEqual(native.message);
     expect([native.damaged, native.short]).toEqual([undefined, undefined]);
+  });
+
+  it('refuse what RFC 8032 and 7748 let differ between implementations: S + L, encodings of y and R at or above p, secret keys of another length', () => {
+    const [portable, native] = both((random) => {
+      const identity = identityFromSeed(random.bytes(32));
+      const message = random.bytes(50);
+      const signature = signMessage(message, identity);
+      const malleated = [1n, 2n, 7n].map((times) => Uint8Array.of(...signature.subarray(0, 32), ...littleEndian(integerOf(signature.subarray(32)) + times * groupOrder)));
+      // Zero points with S = 0, and others: a verifier that multiplies by the cofactor takes some of these.
+      const odd = [0n, 1n, 3n, 18n].flatMap((y) => [prime + y, prime + y + 2n ** 255n].map(littleEndian)).flatMap((key) => [key, littleEndian(1n), littleEndian(prime + 1n)].map((point) => ({ key, signature: Uint8Array.of(...point, ...new Uint8Array(32)) })));
+      return {
+        malleated: malleated.map((forged) => verifySignature(message, forged, identity.publicKey)),
+        odd: odd.map((forged) => verifySignature(message, forged.signature, forged.key)),
+        shortKeys: [32, 63, 65].map((length) => thrown(() => signMessage(message, { ...identity, secretKey: new Uint8Array(length) })) instanceof Uint8Array),
+        points: [2n, 9n, prime - 2n, prime + 9n, 2n ** 255n + 9n].map((u) => sealBox(message, new Uint8Array(24), littleEndian(u), random.bytes(32))),
+      };
+    });
+    expect(native).toEqual(portable);
+    expect(native.malleated).toEqual([false, false, false]);
+    expect(native.odd).not.toContain(true);
+    expect(native.shortKeys).toEqual([false, false, false]);
   });
 
   it('refuse keys of low order and signatures that do not fit', () => {

@@ -387,6 +387,7 @@ describe('a receiver refuses', () => {
     { field: 'content', at: 5, byte: 4 }, // logits of int32
     { field: 'scale', at: 11, byte: 0 }, // a scale that float32 has no use for
     { field: 'scale', at: 15, byte: 1 },
+    { field: 'scale', at: 15, byte: 0x80 }, // an offset of -0: other bytes for the same values
   ])('byte $byte at $at, checksum made right, naming the $field', ({ field, at, byte }) => {
     const forged = Uint8Array.from(frame);
     forged[at] = byte;
