@@ -103,6 +103,7 @@ export class RoundFiles {
 
   /** Erases what would open or hold individual contributions of a round that is over. */
   async erase(round: RoundId, stages: readonly StageName[], clients: readonly ClientId[]): Promise<void> {
+    this.#lastBoxKeys = undefined; // else they would stay in memory until another round asks for its own
     await this.#store.deleteBlob(`${folder(round)}/box-secret`);
     for (const stage of stages) for (const client of clients) await this.#store.deleteBlob(`${stageFolder(round, stage)}/${client}`);
   }

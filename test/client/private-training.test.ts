@@ -176,6 +176,18 @@ describe('a participant of a task with private training', () => {
     expect(run.named('student-diverged').map((event) => [event['round'], event['step']])).toEqual([[0, 'pretrain'], [2, 'revisit'], [3, 'revisit']]);
   });
 
+  it('that predicts no numbers takes part too, and pays', async () => {
+    const run = scene();
+    const open = run.engine.open.bind(run.engine);
+    run.engine.open = async (source, seed) => {
+      const model = await open(source, seed);
+      model.predict = async ({ count }) => ({ rows: count, columns: 3, values: new Float32Array(count * 3).fill(NaN) });
+      return model;
+    };
+    expect(await run.run(run.participant(own))).toMatchObject({ reason: 'rounds-done', contributedRounds: 3 });
+    expect(charged(run.ledger)).toBe(18);
+  });
+
   it('trains the baseline privately too, with as many steps', async () => {
     const run = scene();
     await run.run();

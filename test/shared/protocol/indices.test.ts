@@ -35,6 +35,7 @@ describe('indices of transfer examples', () => {
 
   it.each([
     ['a bit after the last example', { count: 2, bitmap: Buffer.from([1, 4]).toString('base64') }],
+    ['a bit after the last example that is not counted either', { count: 1, bitmap: Buffer.from([1, 4]).toString('base64') }],
     ['a bitmap of another length', { count: 1, bitmap: Buffer.from([1]).toString('base64') }],
     ['another number of bits than announced', { count: 1, bitmap: Buffer.from([1, 2]).toString('base64') }],
     ['both forms', { count: 1, bitmap: Buffer.from([1, 0]).toString('base64'), indices: encodeIndices(Uint32Array.of(0)).indices }],
