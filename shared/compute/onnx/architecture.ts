@@ -54,7 +54,7 @@ export interface Lease<T> {
 /** Graphs of one architecture that nobody runs are kept up to this number. */
 const idleGraphs = 8;
 
-/** Elements of the largest intermediate result of a step, 4 MiB: several of them fit into a core's caches. Half of a convolutional step went into memory otherwise. */
+/** Elements of the largest intermediate result of a step, 4 MiB: several of them fit into a core's caches. Larger ones cost a convolutional step a quarter more. */
 const cachedResult = 2 ** 20;
 /** A part of a batch has results that are this many times as large as the weights, which each part reads, and whose gradients it writes. */
 const leastReuse = 4;

@@ -3,7 +3,7 @@
  * feature map, one convolution gives an image for each place in the window: filters for each place, shifted by it, with the stride of the windows.
  *
  * That is more arithmetic (zeros around the filters), but four times the filters, which ONNX Runtime's matrix products need: a product with 16 rows reaches a fifth of what a
- * core can do. And the pool and its gradient, ten passes over the feature map otherwise, become a maximum and comparisons of whole images. Half of a step went into them.
+ * core can do. And the pool and its gradient, ten passes over the feature map otherwise, a fifth of a step, become a maximum and comparisons of whole images.
  *
  * Only where the convolution's own input needs no gradient: that one is faster on the feature map.
  */
