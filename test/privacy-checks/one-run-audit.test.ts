@@ -171,7 +171,7 @@ describe('sealed contributions with local noise, as the coordinator opens them',
   const [taskDigest, transcript] = [`sha256:${'1'.repeat(64)}` as Digest, `sha256:${'2'.repeat(64)}` as Digest];
   const [round, stage] = [1 as RoundId, 'contribution'] as const;
   const finding = (release: ReleaseParameters, seed: number) => {
-    const document = { ...sealedDocument(release), taskDigest, round, boxKey: box.publicKey, encoding: 'float32' } as RoundDocument;
+    const document = { ...sealedDocument(release), taskDigest, round, boxKey: box.publicKey, encoding: 'float32', sharing: null } as RoundDocument;
     const isIncluded = coins(seed, sealedCanaries);
     const noise = new InsecureSeededRandom(seed + 1000);
     const scores = isIncluded.map((coin) => {
