@@ -137,6 +137,7 @@ function unavailableReason(error: unknown, name: string, missing: string): strin
   const message = (error instanceof Error ? error.message : String(error)).split('\n')[0]!.trim();
   const { code } = error as { readonly code?: unknown };
   if (message.includes('onnxruntime_binding.node')) return `onnxruntime-node has no binary for ${process.platform} on ${process.arch}`;
-  if (code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND') return missing;
+  // As Node says it, and as Vite does of an optional peer.
+  if (code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND' || message.startsWith(`Could not resolve "${name}"`)) return missing;
   return `${name} does not load: ${message}`;
 }
