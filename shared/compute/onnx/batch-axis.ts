@@ -88,6 +88,7 @@ export class BatchAxis {
         return onlyFirst !== undefined && onlyFirst.axis <= 1 && output === node.outputs[0] ? onlyFirst : mixed;
       case 'Conv':
       case 'ConvTranspose':
+      case 'Col2Im':
         return onlyFirst !== undefined && onlyFirst.axis === 0 ? onlyFirst : mixed;
       case 'Gemm':
         return third !== undefined && third.kind !== 'none' ? mixed : gemm(node, first, second!);

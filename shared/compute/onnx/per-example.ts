@@ -180,13 +180,13 @@ class Rules {
     return this.#written(() => graph.node('Slice', [parts(), starts, ends, graph.integers(positions.map((axis) => axis + 1))], [this.#batch, ...shape]), shape);
   }
 
-  /** From every example's part, written out as [batch, ...shape]. */
-  #written(parts: () => Value, shape: readonly number[]): PerExample {
+  /** From every example's part, written out as [batch, ...shape]. `finish`: brings the sum, of that shape, into the order that is wanted. */
+  #written(parts: () => Value, shape: readonly number[], finish = (sum: Value) => sum): PerExample {
     const graph = this.#graph;
     const flat = () => graph.reshape(parts(), [this.#batch, sizeOf(shape)]);
     return {
       squaredNorms: () => this.#sumOfSquares(flat()),
-      weightedSum: (factors) => graph.reshape(graph.node('Gemm', [graph.reshape(factors, [1, this.#batch]), flat()], [1, sizeOf(shape)]), shape),
+      weightedSum: (factors) => finish(graph.reshape(graph.node('Gemm', [graph.reshape(factors, [1, this.#batch]), flat()], [1, sizeOf(shape)]), shape)),
       parts,
     };
   }
@@ -215,6 +215,9 @@ class Rules {
       const [activations, gradients] = [graph.reshape(a, [this.#batch, positions, rows]), graph.reshape(d, [this.#batch, positions, columns])];
       return graph.node('MatMul', [graph.transpose(activations, [0, 2, 1]), gradients], [this.#batch, rows, columns]);
     };
+    // With the narrower one on the left: the right operand of every product is copied into another order.
+    const sideways = () => graph.node('MatMul', [graph.transpose(graph.reshape(d, [this.#batch, positions, columns]), [0, 2, 1]), graph.reshape(a, [this.#batch, positions, rows])], [this.#batch, columns, rows]);
+    if (positions > 1 && columns < rows) return { ...this.#written(sideways, [columns, rows], (sum) => graph.transpose(sum, [1, 0])), parts };
     if (positions > 1) return this.#written(parts, shape);
     return {
       squaredNorms: () => graph.node('Mul', [this.#sumOfSquares(a), this.#sumOfSquares(d)], [this.#batch]),

@@ -6,7 +6,7 @@ import type { Attribute, Value } from '../graph.ts';
 import type { SymbolicTensor } from '../symbolic-tensor.ts';
 import { applyActivation } from './elementwise.ts';
 import type { KernelCall, KernelTable } from './kernel.ts';
-import { filterGradientOfPatches, patchesOf, productOfPatches } from './patches.ts';
+import { filterGradientOfPatches, inputGradientOfPatches, patchesOf, productOfPatches } from './patches.ts';
 import { convolutionInfo, reachedPart, unreached, windowAttributes, type WindowInfo } from './windows.ts';
 
 /** TF.js's filter [height, width, in, out] as ONNX's [out, in, height, width]. */
@@ -44,6 +44,8 @@ function inputGradient(call: KernelCall, depthwise: boolean): SymbolicTensor {
   const inputShape = call.attribute<number[]>('inputShape');
   const info = convolutionInfo(call, inputShape, filter.shape, depthwise);
   requireNoDilation(call, info);
+  const ofPatches = depthwise ? undefined : inputGradientOfPatches(call.graph, dy.logical(), filter.logical(), info);
+  if (ofPatches !== undefined) return call.channelsFirstResult(ofPatches, inputShape);
   const weights = depthwise ? depthwiseFilter(call, filter) : outInFilter(call, filter);
   const attributes: Record<string, Attribute> = { ...windowAttributes(info), output_padding: unreached(info) };
   if (depthwise) attributes['group'] = info.inChannels;
