@@ -101,7 +101,8 @@ function multiplyByReluMask(call: KernelCall, mask: SymbolicTensor, gradient: Sy
   if (mask.source.kind !== 'reluMask' || !equalShapes(mask.shape, gradient.shape) || gradient.fill !== undefined) return undefined;
   const { relu } = mask.source;
   const { layout } = relu;
-  if (gradient.withReluMask !== undefined && gradient.withReluMask.relu === relu.channelsFirst()) return gradient.withReluMask.gradient();
+  const ofPool = gradient.withReluMask;
+  if (ofPool !== undefined && ofPool.relu === relu.in(ofPool.layout)) return ofPool.gradient();
   const product = call.graph.node('Mul', [gradient.in(layout), mask.in(layout)], relu.in(layout).shape);
   return wrap(call, layout, product, gradient.shape);
 }

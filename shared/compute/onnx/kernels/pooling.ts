@@ -7,7 +7,8 @@ import type { Graph, Value } from '../graph.ts';
 import { reluMask, type SymbolicTensor } from '../symbolic-tensor.ts';
 import type { KernelCall, KernelTable } from './kernel.ts';
 import { tiledConvolution, tiledFilterGradient } from './tiled-convolution.ts';
-import { poolInfo, unreached, windowAttributes, type WindowInfo } from './windows.ts';
+import { gradientOfMaximum, maximumOfPlaces, sortedByPlace, sortedByPosition } from './window-places.ts';
+import { poolInfo, tilesInput, unreached, windowAttributes, type WindowInfo } from './windows.ts';
 
 function outputShape({ batchSize, outChannels, outHeight, outWidth }: WindowInfo): readonly number[] {
   return [batchSize, outChannels, outHeight, outWidth];
@@ -15,6 +16,8 @@ function outputShape({ batchSize, outChannels, outHeight, outWidth }: WindowInfo
 
 function maxPool(call: KernelCall): SymbolicTensor {
   const info = poolInfo(call, call.input('x').shape);
+  const byPlace = inPlaces(call.graph, call.input('x'), info);
+  if (byPlace !== undefined) return call.result(call.graph.reshape(maximumOfPlaces(call.graph, byPlace, 1), info.outShape));
   const x = call.input('x').channelsFirst();
   const tiled = tilesInput(info) ? tiledConvolution(call.graph, x, info) : undefined;
   return call.channelsFirstResult(tiled?.pooled ?? pooled(call.graph, 'MaxPool', x, info), info.outShape);
@@ -29,7 +32,37 @@ function pooled(graph: Graph, operator: string, x: Value, info: WindowInfo): Val
   return graph.node(operator, [x], outputShape(info), { attributes: windowAttributes(info) });
 }
 
+/** The input of a pool sorted by its windows' places, where it has its channels last and the windows lie side by side. */
+function inPlaces(graph: Graph, x: SymbolicTensor, info: WindowInfo): Value | undefined {
+  return x.layout === 'value' && x.fill === undefined && tilesInput(info) ? sortedByPlace(graph, x.logical(), info) : undefined;
+}
+
 function maxPoolGradient(call: KernelCall): SymbolicTensor {
+  return gradientOfPlaces(call) ?? gradientOfImages(call);
+}
+
+/** Of a pool whose input has its channels last. */
+function gradientOfPlaces(call: KernelCall): SymbolicTensor | undefined {
+  const [dy, x, y] = [call.input('dy').logical(), call.input('input'), call.input('output').logical()];
+  const info = poolInfo(call, x.shape);
+  const { graph } = call;
+  const byPlace = inPlaces(graph, x, info);
+  if (byPlace === undefined) return undefined;
+  const gradient = (ofPool: Value): SymbolicTensor => {
+    const ofPlaces = gradientOfMaximum(graph, graph.reshape(ofPool, [info.batchSize, 1, byPlace.shape[2]!]), byPlace, 1);
+    const result = call.result(sortedByPosition(graph, ofPlaces, info));
+    // Under another shape, so that ONNX Runtime leaves the order of the sum as it is in images with their channels in axis 1.
+    result.windowSums = graph.reshape(graph.transpose(ofPool, [0, 3, 1, 2]), [info.batchSize, info.inChannels, info.outHeight * info.outWidth, 1]);
+    return result;
+  };
+  const result = gradient(dy);
+  // Where x is a relu's result, the chosen element of a window is above 0 exactly when the maximum is.
+  result.withReluMask = { relu: x.logical(), layout: 'value', gradient: () => gradient(graph.node('Mul', [dy, reluMask(graph, y)], info.outShape)) };
+  return result;
+}
+
+/** Of any other. */
+function gradientOfImages(call: KernelCall): SymbolicTensor {
   const [dy, x, y] = [call.input('dy').channelsFirst(), call.input('input').channelsFirst(), call.input('output').channelsFirst()];
   const info = poolInfo(call, call.input('input').shape);
   const { graph } = call;
@@ -45,14 +78,8 @@ function maxPoolGradient(call: KernelCall): SymbolicTensor {
   };
   const result = gradient(dy);
   // Where x is a relu's result, the chosen element of a window is above 0 exactly when the maximum is.
-  result.withReluMask = { relu: x, gradient: () => gradient(graph.node('Mul', [dy, reluMask(graph, y)], outputShape(info))) };
+  result.withReluMask = { relu: x, layout: 'channelsFirst', gradient: () => gradient(graph.node('Mul', [dy, reluMask(graph, y)], outputShape(info))) };
   return result;
-}
-
-/** Whether the windows lie side by side and start at the first element: nothing is in two of them. */
-function tilesInput(info: WindowInfo): boolean {
-  const { filterHeight, filterWidth, strideHeight, strideWidth, padInfo } = info;
-  return filterHeight === strideHeight && filterWidth === strideWidth && padInfo.top === 0 && padInfo.left === 0 && padInfo.bottom === 0 && padInfo.right === 0;
 }
 
 /**

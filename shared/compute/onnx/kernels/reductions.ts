@@ -1,5 +1,6 @@
 /** Sums, means and extremes over axes, and softmax. */
 import { tf } from '../../backend.ts';
+import type { Value } from '../graph.ts';
 import type { SymbolicTensor } from '../symbolic-tensor.ts';
 import { channelsFirstAxis, channelsFirstShape } from '../symbolic-tensor.ts';
 import type { KernelCall, KernelTable, TraceKernel } from './kernel.ts';
@@ -13,17 +14,17 @@ function reduction(operator: string, axisAttribute: string): TraceKernel {
     const kept = x.shape.map((side, axis) => (axes.includes(axis) ? 1 : side));
     const shape = keepDims ? kept : x.shape.filter((_, axis) => !axes.includes(axis));
     if (axes.length === 0) return x;
-    if (x.isChannelsFirst) return reduceChannelsFirst(call, operator, x, axes, kept).reshaped(shape);
+    // Sums over whole images need no more than those over the windows of a pool.
+    const source = operator === 'ReduceSum' && axes.includes(1) && axes.includes(2) ? x.windowSums : undefined;
+    if (source !== undefined || x.isChannelsFirst) return reduceChannelsFirst(call, operator, source ?? x.channelsFirst(), axes, kept).reshaped(shape);
     return call.result(call.graph.node(operator, [x.logical(), call.graph.integers(axes)], shape, { attributes: { keepdims: Number(keepDims) }, type: x.type }));
   };
 }
 
 /** Reduces without a transpose: axes of length 1 in between do not hinder the reshape that follows. */
-function reduceChannelsFirst(call: KernelCall, operator: string, x: SymbolicTensor, axes: readonly number[], kept: readonly number[]): SymbolicTensor {
+function reduceChannelsFirst(call: KernelCall, operator: string, source: Value, axes: readonly number[], kept: readonly number[]): SymbolicTensor {
   const graphAxes = axes.map((axis) => channelsFirstAxis[axis]!);
-  // Sums over whole images need no more than those over the windows of a pool.
-  const source = operator === 'ReduceSum' && axes.includes(1) && axes.includes(2) ? (x.windowSums ?? x.channelsFirst()) : x.channelsFirst();
-  const reduced = call.graph.node(operator, [source, call.graph.integers(graphAxes)], channelsFirstShape(kept), { attributes: { keepdims: 1 }, type: x.type });
+  const reduced = call.graph.node(operator, [source, call.graph.integers(graphAxes)], channelsFirstShape(kept), { attributes: { keepdims: 1 }, type: source.type });
   return call.channelsFirstResult(reduced, kept);
 }
 

@@ -53,3 +53,8 @@ export function reachedPart(graph: Graph, x: Value, info: WindowInfo): { readonl
   const value = graph.node('Slice', [x, graph.integers([0, 0]), graph.integers(shape.slice(2)), graph.integers([2, 3])], shape);
   return { value, pads: remaining };
 }
+
+/** Whether the windows lie side by side and start at the first element: nothing is in two of them. */
+export function tilesInput({ filterHeight, filterWidth, strideHeight, strideWidth, padInfo }: WindowInfo): boolean {
+  return filterHeight === strideHeight && filterWidth === strideWidth && padInfo.top === 0 && padInfo.left === 0 && padInfo.bottom === 0 && padInfo.right === 0;
+}
