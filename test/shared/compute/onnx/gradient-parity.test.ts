@@ -84,7 +84,7 @@ withOnnxRuntime(() => {
 
     // Sorted by place in the window, with ties: relus, and examples that are the same everywhere. 7 x 6 positions leave a rest in some directions.
     it.each([[2, 2], [3, 3], [2, 3], [1, 2], [7, 2]] as const)('max pool of many channels, window %i x %i', async (...poolSize) => {
-      const pool = () => layers.maxPooling2d({ poolSize: poolSize as [number, number] });
+      const pool = () => layers.maxPooling2d({ poolSize });
       for (const activation of ['relu', 'linear', 'tanh'] as const) {
         const build = image(() => [layers.conv2d({ filters: 8, kernelSize: 2, activation: 'tanh' }), layers.conv2d({ filters: 9, kernelSize: 2, activation }), pool(), layers.conv2d({ filters: 2, kernelSize: 1 })]);
         await expectParity(build, { rows: 4 });
