@@ -58,7 +58,7 @@ export interface NodeOptions {
 /** ONNX Runtime's own operators. */
 export const microsoftDomain = 'com.microsoft';
 /** Constants of at most this many elements are compared with those that exist, and all lists of integers: nodes that read the same positions are one node. */
-const sharedConstantLength = 64;
+const sharedConstantLength = 2 ** 14;
 
 export class Graph {
   readonly #nodes: GraphNode[] = [];

@@ -33,7 +33,7 @@ export class SymbolicTensor {
   #channelsFirst: Value | undefined;
   /** For the gradient of a max pool: the same gradient with the relu before the pool taken in; `relu`: its result in this order of axes. See `kernels/pooling.ts`. */
   withReluMask: { readonly relu: Value; readonly layout: 'value' | 'channelsFirst'; readonly gradient: () => SymbolicTensor } | undefined;
-  /** For the same, where windows lie side by side: what each window has of it in all, [batch, channels, rows, columns], or all windows in axis 2. */
+  /** For the same, where windows lie side by side: what each window has of it in all, [batch, channels, rows, columns], or all windows in axis 3. */
   windowSums: Value | undefined;
   /** For the same, where the pool's input is a convolution that was computed place by place: the gradient of the filter. See `kernels/tiled-convolution.ts`. */
   filterGradient: { readonly input: Value; readonly value: () => Value } | undefined;

@@ -29,14 +29,22 @@ export function patchesOf(graph: Graph, x: SymbolicTensor, info: WindowInfo): Va
   const [height, width] = [inHeight + padInfo.top + padInfo.bottom, inWidth + padInfo.left + padInfo.right];
   const pads = [0, padInfo.top, padInfo.left, 0, 0, padInfo.bottom, padInfo.right, 0];
   const padded = pads.every((pad) => pad === 0) ? x.logical() : graph.node('Pad', [x.logical(), graph.integers(pads)], [batchSize, height, width, inChannels]);
-  const places = BigInt64Array.from({ length: positions * taps }, (_, i) => {
-    const [position, tap] = [Math.floor(i / taps), i % taps];
-    const row = Math.floor(position / outWidth) * info.strideHeight + Math.floor(tap / filterWidth) * info.dilationHeight;
-    const column = (position % outWidth) * info.strideWidth + (tap % filterWidth) * info.dilationWidth;
-    return BigInt(row * width + column);
+  // First the windows of each row, then those of the image out of them: longer pieces, and half as many copies.
+  const ofRows = gather(graph, graph.reshape(padded, [batchSize, height * width, inChannels]), height * outWidth * filterWidth, (i) => {
+    const [window, column] = [Math.floor(i / filterWidth), i % filterWidth];
+    return Math.floor(window / outWidth) * width + (window % outWidth) * info.strideWidth + column * info.dilationWidth;
   });
-  const gathered = graph.node('Gather', [graph.reshape(padded, [batchSize, height * width, inChannels]), graph.constant(places, [places.length])], [batchSize, positions * taps, inChannels], { attributes: { axis: 1 } });
+  const gathered = gather(graph, graph.reshape(ofRows, [batchSize, height * outWidth, filterWidth * inChannels]), positions * filterHeight, (i) => {
+    const [position, row] = [Math.floor(i / filterHeight), i % filterHeight];
+    return (Math.floor(position / outWidth) * info.strideHeight + row * info.dilationHeight) * outWidth + (position % outWidth);
+  });
   return graph.reshape(gathered, [batchSize * positions, taps * inChannels]);
+}
+
+/** Pieces of each example, [batch, pieces, length], at other places. */
+function gather(graph: Graph, pieces: Value, count: number, placeOf: (i: number) => number): Value {
+  const [batch, , length] = pieces.shape as readonly [number, number, number];
+  return graph.node('Gather', [pieces, graph.integers(Array.from({ length: count }, (_, i) => placeOf(i)))], [batch, count, length], { attributes: { axis: 1 } });
 }
 
 /** `filter`: TF.js's, [height, width, in, out]. Gives TF.js's order of axes. */

@@ -52,7 +52,7 @@ function gradientOfPlaces(call: KernelCall): SymbolicTensor | undefined {
     const ofPlaces = gradientOfMaximum(graph, graph.reshape(ofPool, [info.batchSize, 1, byPlace.shape[2]!]), byPlace, 1);
     const result = call.result(sortedByPosition(graph, ofPlaces, info));
     // Under another shape, so that ONNX Runtime leaves the order of the sum as it is in images with their channels in axis 1.
-    result.windowSums = graph.reshape(graph.transpose(ofPool, [0, 3, 1, 2]), [info.batchSize, info.inChannels, info.outHeight * info.outWidth, 1]);
+    result.windowSums = graph.reshape(graph.transpose(ofPool, [0, 3, 1, 2]), [info.batchSize, info.inChannels, 1, info.outHeight * info.outWidth]);
     return result;
   };
   const result = gradient(dy);

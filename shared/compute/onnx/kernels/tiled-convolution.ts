@@ -8,18 +8,21 @@
  * Only where the convolution's own input needs no gradient: that one is faster on the feature map.
  */
 import type { Graph, GraphNode, Value } from '../graph.ts';
+import { gradientOfMaximum, maximumOfPlaces } from './window-places.ts';
 import { reachedPart, type WindowInfo } from './windows.ts';
 
 /** With more places, or larger filters for small windows, the zeros cost more than is gained. */
 const mostPlaces = 4;
 const mostExtraArithmetic = 2.25;
+/** Of the results by place. */
+const placeAxis = 1;
 
 export interface TiledConvolution {
   /** What is convolved: [batch, channels, height, width]. */
   readonly input: Value;
-  /** The result at each place of the window, row by row, without a relu: [batch, filters, window rows, window columns]. */
-  readonly places: readonly Value[];
-  /** The maximum over each window, with the relu. */
+  /** The result at each place of the window, row by row, without a relu: [batch, places, filters * windows]. */
+  readonly byPlace: Value;
+  /** The maximum over each window, with the relu: [batch, filters, window rows, window columns]. */
   readonly pooled: Value;
   readonly hasRelu: boolean;
   readonly window: WindowInfo;
@@ -40,26 +43,26 @@ export function tiledConvolution(graph: Graph, x: Value, window: WindowInfo): Ti
   const { filters, strides, kernel, pads } = convolution;
   const extended = extendedKernel(convolution, window);
   if ((extended[0] * extended[1]) / (kernel[0] * kernel[1]) > mostExtraArithmetic) return undefined;
-  const shape = [window.batchSize, places * filters, window.outHeight, window.outWidth];
+  const { batchSize, outHeight, outWidth } = window;
   const attributes = { kernel_shape: extended, strides: [strides[0] * window.filterHeight, strides[1] * window.filterWidth], pads, dilations: [1, 1] };
   const operands = [input, shiftedFilters(graph, weights, convolution, window), ...(bias === undefined ? [] : [repeated(graph, bias, places)])];
-  const all = graph.node('Conv', operands, shape, { attributes });
-  const one = { shape: [window.batchSize, filters, window.outHeight, window.outWidth], type: 'float32' } as const;
-  const parts = graph.nodeWithOutputs('Split', [all], Array.from({ length: places }, () => one), { attributes: { axis: 1, num_outputs: places } });
-  const maximum = graph.node('Max', parts, one.shape);
+  const all = graph.node('Conv', operands, [batchSize, places * filters, outHeight, outWidth], { attributes });
+  const byPlace = graph.reshape(all, [batchSize, places, filters * outHeight * outWidth]);
+  const maximum = graph.reshape(maximumOfPlaces(graph, byPlace, placeAxis), [batchSize, filters, outHeight, outWidth]);
   const hasRelu = producer !== node;
-  return { input, places: parts, pooled: hasRelu ? graph.node('Relu', [maximum], one.shape) : maximum, hasRelu, window, convolution };
+  return { input, byPlace, pooled: hasRelu ? graph.node('Relu', [maximum], maximum.shape) : maximum, hasRelu, window, convolution };
 }
 
 /**
  * The gradient of the filter, [channels, filters, height, width], from that of the pool's result. `dy` has been through the gradient of the relu, where there is one: where all of a
  * window is below 0 it does not matter which element is taken.
  */
-export function tiledFilterGradient(graph: Graph, { input, places, window, convolution }: TiledConvolution, dy: Value): Value {
+export function tiledFilterGradient(graph: Graph, { input, byPlace, window, convolution }: TiledConvolution, dy: Value): Value {
   const { filters, kernel, strides, pads } = convolution;
   const [batch, , outHeight, outWidth] = dy.shape as readonly [number, number, number, number];
-  const transposed = firstMaxima(graph, places).map((isChosen) => graph.transpose(graph.node('Mul', [graph.cast(isChosen, 'float32'), dy], dy.shape), [1, 0, 2, 3]));
-  const gradients = graph.node('Concat', transposed, [places.length * filters, batch, outHeight, outWidth], { attributes: { axis: 0 } });
+  const places = byPlace.shape[placeAxis]!;
+  const ofPlaces = gradientOfMaximum(graph, graph.reshape(dy, [batch, 1, filters * outHeight * outWidth]), byPlace, placeAxis);
+  const gradients = graph.transpose(graph.reshape(ofPlaces, [batch, places * filters, outHeight, outWidth]), [1, 0, 2, 3]);
   const extended = extendedKernel(convolution, window);
   const dilations = [strides[0] * window.filterHeight, strides[1] * window.filterWidth] as const;
   const [, channels, inHeight, inWidth] = input.shape as readonly [number, number, number, number];
@@ -74,34 +77,13 @@ export function tiledFilterGradient(graph: Graph, { input, places, window, convo
   };
   const reached = reachedPart(graph, graph.transpose(input, [1, 0, 2, 3]), info);
   const attributes = { kernel_shape: [outHeight, outWidth], dilations, strides: [1, 1], pads: reached.pads };
-  const all = graph.node('Conv', [reached.value, gradients], [channels, places.length * filters, ...extended], { attributes });
-  const shape = [channels, filters, ...kernel];
-  const ofPlaces = places.map((_, place) => {
-    const [row, column] = shift(place, convolution, window);
-    const starts = [place * filters, row, column];
-    return graph.node('Slice', [all, graph.integers(starts), graph.integers([starts[0]! + filters, row + kernel[0], column + kernel[1]]), graph.integers([1, 2, 3])], shape);
-  });
-  return ofPlaces.reduce((sum, part) => graph.node('Add', [sum, part], shape));
+  const all = graph.node('Conv', [reached.value, gradients], [channels, places * filters, ...extended], { attributes });
+  // Each element of a filter was shifted to as many places, whose gradients are its own.
+  const [taps, shiftedTaps] = [kernel[0] * kernel[1], places * extended[0] * extended[1]];
+  const byFilter = graph.transpose(graph.reshape(all, [channels, places, filters, extended[0] * extended[1]]), [0, 2, 1, 3]);
+  const back = graph.node('MatMul', [graph.reshape(byFilter, [channels * filters, shiftedTaps]), shifts(graph, convolution, window, 'back')], [channels * filters, taps]);
+  return graph.reshape(back, [channels, filters, ...kernel]);
 }
-
-/** For each place, whether it is the first of the window that has the maximum. Comparisons of truth values cost next to nothing. */
-function firstMaxima(graph: Graph, places: readonly Value[]): readonly Value[] {
-  const { shape } = places[0]!;
-  const logical = (operator: string, ...operands: readonly Value[]) => graph.node(operator, operands, shape, { type: 'bool' });
-  const maximum = graph.node('Max', places, shape);
-  const chosen: Value[] = [];
-  let before: Value | undefined;
-  for (const [i, place] of places.entries()) {
-    const isLast = i === places.length - 1;
-    // One of them is the maximum.
-    const isMaximum = isLast ? undefined : logical('Equal', place, maximum);
-    const free = before === undefined ? undefined : logical('Not', before);
-    chosen.push(isMaximum === undefined ? free! : free === undefined ? isMaximum : logical('And', isMaximum, free));
-    if (isMaximum !== undefined) before = before === undefined ? isMaximum : logical('Or', before, isMaximum);
-  }
-  return chosen;
-}
-
 
 /** undefined for a convolution in groups or with holes. */
 function attributesOf({ attributes }: GraphNode, weights: Value): TiledConvolution['convolution'] | undefined {
@@ -118,28 +100,39 @@ function isExamples(graph: Graph, value: Value): boolean {
   return graph.inputs.some((input) => input.value === value);
 }
 
-/** How far the filter of a place lies from the first one's, in elements of the input. */
-function shift(place: number, { strides }: TiledConvolution['convolution'], { filterWidth }: WindowInfo): Pair {
-  return [strides[0] * Math.floor(place / filterWidth), strides[1] * (place % filterWidth)];
-}
-
 function extendedKernel({ kernel, strides }: TiledConvolution['convolution'], { filterHeight, filterWidth }: WindowInfo): Pair {
   return [kernel[0] + strides[0] * (filterHeight - 1), kernel[1] + strides[1] * (filterWidth - 1)];
 }
 
-/** The filters of all places, one place after the other, with zeros around them. */
+/** The filters of all places, one place after the other, with zeros around them: [places * filters, channels, height, width]. One product with zeros and ones, which rounds nothing. */
 function shiftedFilters(graph: Graph, weights: Value, convolution: TiledConvolution['convolution'], window: WindowInfo): Value {
   const [filters, channels] = weights.shape as readonly [number, number];
   const [height, width] = extendedKernel(convolution, window);
   const places = window.filterHeight * window.filterWidth;
-  const shifted = Array.from({ length: places }, (_, place) => {
-    const [row, column] = shift(place, convolution, window);
-    const pads = [0, 0, row, column, 0, 0, height - convolution.kernel[0] - row, width - convolution.kernel[1] - column];
-    return graph.node('Pad', [weights, graph.integers(pads)], [filters, channels, height, width]);
-  });
-  return graph.node('Concat', shifted, [places * filters, channels, height, width], { attributes: { axis: 0 } });
+  const [taps, shiftedTaps] = [convolution.kernel[0] * convolution.kernel[1], places * height * width];
+  const product = graph.node('MatMul', [graph.reshape(weights, [filters * channels, taps]), shifts(graph, convolution, window, 'forth')], [filters * channels, shiftedTaps]);
+  return graph.reshape(graph.transpose(graph.reshape(product, [filters, channels, places, height * width]), [2, 0, 1, 3]), [places * filters, channels, height, width]);
 }
 
+/** 1 where an element of a filter, a row, goes to an element of an extended one at some place, a column; the other way round for `back`. */
+function shifts(graph: Graph, { kernel, strides, ...convolution }: TiledConvolution['convolution'], window: WindowInfo, direction: 'forth' | 'back'): Value {
+  const [height, width] = extendedKernel({ kernel, strides, ...convolution }, window);
+  const places = window.filterHeight * window.filterWidth;
+  const [taps, shiftedTaps] = [kernel[0] * kernel[1], places * height * width];
+  const ones = new Float32Array(taps * shiftedTaps);
+  for (let place = 0; place < places; place++) {
+    // How far the filter of the place lies from the first one's, in elements of the input.
+    const [down, across] = [strides[0] * Math.floor(place / window.filterWidth), strides[1] * (place % window.filterWidth)];
+    for (let tap = 0; tap < taps; tap++) {
+      const shifted = (place * height + down + Math.floor(tap / kernel[1])) * width + across + (tap % kernel[1]);
+      ones[direction === 'forth' ? tap * shiftedTaps + shifted : shifted * taps + tap] = 1;
+    }
+  }
+  return graph.constant(ones, direction === 'forth' ? [taps, shiftedTaps] : [shiftedTaps, taps]);
+}
+
+/** For all places. */
 function repeated(graph: Graph, bias: Value, places: number): Value {
-  return graph.node('Concat', Array.from({ length: places }, () => bias), [places * bias.shape[0]!], { attributes: { axis: 0 } });
+  const [filters] = bias.shape as readonly [number];
+  return graph.reshape(graph.node('Expand', [bias, graph.integers([places, filters])], [places, filters]), [places * filters]);
 }
