@@ -60,6 +60,11 @@ const cachedResult = 2 ** 20;
 const leastReuse = 4;
 /** A part has about as many rows at least: products of fewer are slow. */
 const leastRows = 16;
+/**
+ * A Poisson batch does not end with a part, so half a part is computed for nothing, and each part costs as much as one or two rows: parts of about the root of twice the batch are
+ * best.
+ */
+const rowsOfPoissonParts = (batch: number) => Math.max(leastRows, Math.sqrt(2 * batch));
 /** Elements that no result is larger than, 128 MiB, unless one row's is. */
 const largestResult = 2 ** 25;
 
@@ -126,20 +131,20 @@ export class Architecture {
         if (traced === undefined) throw new UnsupportedByTrace('private gradients', 'no weight has a gradient');
         return traced;
       };
-      const traced = this.#inParts(plan.rows, trace);
+      const traced = this.#inParts(plan.rows, trace, rowsOfPoissonParts(plan.rows));
       return { traced, graph: traced.graph };
     });
   }
 
-  /** Traces with fewer rows, in equal parts, until the results fit into the caches. Which operators a layer becomes, and so how large results are, depends on the rows. */
-  #inParts<T extends { readonly graph: FinishedGraph }>(allRows: number, trace: (rows: number) => T): T {
+  /** Traces with fewer rows, in equal parts, until the results fit into the caches; where they do not, in parts of about `mostRows` at most. Which operators a layer becomes, and so how large results are, depends on the rows. */
+  #inParts<T extends { readonly graph: FinishedGraph }>(allRows: number, trace: (rows: number) => T, mostRows = Infinity): T {
     const room = Math.max(cachedResult, leastReuse * this.layout.trainableLength);
     let rows = allRows;
     for (;;) {
       const traced = trace(rows);
       const { largestLength } = traced.graph;
       const wanted = Math.max((rows * room) / largestLength, Math.min(leastRows, (rows * largestResult) / largestLength), 1);
-      const fewer = Math.ceil(allRows / Math.ceil(allRows / wanted));
+      const fewer = Math.ceil(allRows / Math.ceil(allRows / (wanted < allRows ? Math.min(wanted, mostRows) : allRows)));
       if (fewer >= rows) return traced;
       rows = fewer;
     }
