@@ -23,7 +23,9 @@ withOnnxRuntime(() => {
   computeEngineContract('onnx-web', { setup: () => selectEngine('onnx-web') });
   computeEngineContract('worker thread with onnx-web', { setup: () => startWorkerEngine('onnx-web') });
 
-  it.each([['LeNet', () => tf.sequential({ layers: lenet() })], ['a residual network', residualNetwork], ['a depthwise network', depthwiseNetwork], ['a text classifier', textClassifier], ['an LSTM', recurrentClassifier]] as const)(
+  const { layers } = tf;
+  const manyChannels = () => tf.sequential({ layers: [layers.conv2d({ inputShape: [9, 8, 1], filters: 8, kernelSize: 2, activation: 'relu' }), layers.maxPooling2d({ poolSize: [2, 1] }), layers.conv2d({ filters: 9, kernelSize: 2, activation: 'relu' }), layers.maxPooling2d({ poolSize: 2 }), layers.flatten(), layers.dense({ units: 4 })] });
+  it.each([['LeNet', () => tf.sequential({ layers: lenet() })], ['convolutions of many channels', manyChannels], ['a residual network', residualNetwork], ['a depthwise network', depthwiseNetwork], ['a text classifier', textClassifier], ['an LSTM', recurrentClassifier]] as const)(
     'gradients equal those of TF.js: %s',
     async (_, build) => {
       const position = (gaussian: number) => Math.min(4, Math.floor(Math.abs(2 * gaussian)));
