@@ -237,6 +237,7 @@ function settingsFigure(settings: readonly Setting[]): ExperimentFigure | undefi
   const kinds = [
     { kind: 'final model', words: 'the final model: of the coordinator or the baseline', measure: finalAccuracy },
     { kind: 'clients', words: 'the clients: mean of their own models', measure: clientAccuracy },
+    { kind: 'local only', words: 'the clients without the others', measure: localOnlyAccuracy },
   ].filter(({ measure }) => settings.some((setting) => overSeeds(setting, measure).mean !== null));
   const measured = settings.filter((setting) => kinds.some(({ measure }) => overSeeds(setting, measure).mean !== null));
   if (measured.length < 2) return undefined;
