@@ -33,7 +33,7 @@ import { documentHash, malformedMessage, signDocument, type SignedDocument } fro
 import { protocolVersion } from '../../shared/protocol/version.ts';
 import { largestCohort, roundPolicyOf, type RoundPolicy } from '../../shared/rounds/policy.ts';
 import { initialState, type ClosedStage, type Contribution, type FederationState, type RoundEffect, type RoundEvent } from '../../shared/rounds/state.ts';
-import { connectedClients, judgeContribution, nextRoundFor, pendingForClient, transition } from '../../shared/rounds/transition.ts';
+import { connectedCount, judgeContribution, nextRoundFor, pendingForClient, transition } from '../../shared/rounds/transition.ts';
 import { checkCohort, checkParameters } from '../../shared/secure-aggregation/parameters.ts';
 import { graphShape, MAX_COHORT } from '../../shared/secure-aggregation/share-graph.ts';
 import { toBase64, utf8 } from '../../shared/types/bytes.ts';
@@ -195,7 +195,7 @@ export class Coordinator implements CoordinatorEndpoint {
   /** Clients that are here, or may be back before the grace time is over: whoever stops now leaves them without the end of the task. */
   get attendance(): number {
     const now = this.#now();
-    return connectedClients(this.#state).length + [...this.#expectedBack.values()].filter((until) => until > now).length;
+    return connectedCount(this.#state) + [...this.#expectedBack.values()].filter((until) => until > now).length;
   }
 
   #expectBack(client: ClientId): void {
@@ -211,7 +211,7 @@ export class Coordinator implements CoordinatorEndpoint {
 
   status(): CoordinatorStatus {
     const { current, released, nextRound } = this.#state;
-    return { phase: current.phase, round: 'round' in current ? current.round : nextRound - 1, released, rounds: this.#policy.rounds, connected: connectedClients(this.#state).length, ready: this.#running && !this.#closed };
+    return { phase: current.phase, round: 'round' in current ? current.round : nextRound - 1, released, rounds: this.#policy.rounds, connected: connectedCount(this.#state), ready: this.#running && !this.#closed };
   }
 
   /** A run folder belongs to one task document: another one would bind envelopes to another digest. */
@@ -331,7 +331,7 @@ export class Coordinator implements CoordinatorEndpoint {
     const finished = current.phase === 'finished' ? await this.#files.finished() : undefined;
     if (current.phase === 'gathering') {
       const needed = this.#state.nextRound === 1 ? this.#policy.minClients : this.#policy.quorum;
-      this.#emit('waiting', { connected: connectedClients(this.#state).length, needed });
+      this.#emit('waiting', { connected: connectedCount(this.#state), needed });
     }
     return {
       clientId: client,

@@ -71,7 +71,16 @@ function applyToFinished(state: FederationState, event: RoundEvent): Step {
 // --- members ---
 
 function withoutMember(members: FederationState['members'], client: ClientId): FederationState['members'] {
-  return Object.fromEntries(Object.entries(members).filter(([id]) => id !== client));
+  const others = { ...members };
+  delete others[client];
+  return others;
+}
+
+/** Counted, not listed: thousands of clients come one by one. */
+export function connectedCount({ members }: FederationState): number {
+  let count = 0;
+  for (const client in members) if (members[client]!.connected) count++;
+  return count;
 }
 
 /** Ids of the connected members, sorted: an order that does not depend on who came first. */
@@ -123,9 +132,7 @@ function markLost(state: FederationState, current: Collecting, client: ClientId)
 function tryToOpen(state: FederationState, since: Instant, at: Instant, policy: RoundPolicy): Step {
   if (policy.maxReleases !== undefined && state.collected >= policy.maxReleases) return finish(state, 'budget-exhausted');
   const needed = state.nextRound === 1 ? policy.minClients : policy.quorum;
-  let present = 0;
-  for (const client in state.members) if (state.members[client]!.connected) present++;
-  if (present < needed) return unchanged(state); // before sorting: thousands of clients come one by one
+  if (connectedCount(state) < needed) return unchanged(state); // before sorting
   const connected = connectedClients(state);
   const someoneMayComeBack = at < after(since, policy.reconnectGraceMs) && Object.values(state.members).some((member: Member) => !member.connected);
   if (someoneMayComeBack) return unchanged(state);
