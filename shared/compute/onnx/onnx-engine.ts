@@ -22,7 +22,7 @@ import { names } from './compile.ts';
 import { lossTerms } from './loss-terms.ts';
 import { PrivateTraining } from './private-training.ts';
 import { type OrtTensors, probeOnnxRuntime, type RuntimeName, type Session } from './runtime.ts';
-import { Training } from './training.ts';
+import { allFinite, Training } from './training.ts';
 
 export interface OnnxEngineOptions {
   /** What runs the graphs; the engine has its name. Default: `onnx`. */
@@ -232,8 +232,9 @@ class OnnxModel implements OpenModel {
       // However it ends, the model has the weights that it was trained to.
       training.writeWeights();
     }
-    if (best !== undefined && best.epoch < epochsRun) this.#vector.set(best.vector);
-    if (!allFinite(this.#vector)) throw diverged(this, options, training.steps);
+    const restored = best !== undefined && best.epoch < epochsRun ? best.vector : undefined;
+    if (restored !== undefined) this.#vector.set(restored);
+    if (!(restored === undefined ? training.isFinite() : allFinite(restored))) throw diverged(this, options, training.steps);
     return { epochsRun, steps: training.steps, finalLoss: meanLoss };
   }
 
@@ -300,11 +301,4 @@ class OnnxModel implements OpenModel {
   #assertOpen(): void {
     if (this.#disposed) throw new FederationError('internal', `The model ${this.summary.name} was used after its disposal.`);
   }
-}
-
-/** A loop: `every` would make an object of each weight, more garbage than everything else in a training. What is not finite, times 0, is not a number. */
-function allFinite(values: Float32Array): boolean {
-  let sum = 0;
-  for (let i = 0; i < values.length; i++) sum += values[i]! * 0;
-  return sum === 0;
 }

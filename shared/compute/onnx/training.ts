@@ -82,6 +82,12 @@ export class Training {
     vector.set(arena.view(arena.parameters, layout.trainableLength));
   }
 
+  /** Whether all weights are finite numbers. */
+  isFinite(): boolean {
+    const { vector, arena, layout } = this.#setup;
+    return Number.isFinite(arena.kernels.sumOfSquares(arena.parameters, arena.length)) && allFinite(vector.subarray(layout.trainableLength));
+  }
+
   release(): void {
     for (const lease of this.#leases) lease.release();
   }
@@ -155,4 +161,11 @@ function addWeights({ kernels, parameters, gradients }: Arena, layout: WeightLay
     // Up to the next weight: the gap is zero.
     if (applies(place)) kernels.addScaled(gradients + 4 * place.offset, parameters + 4 * place.offset, 4 * Math.ceil(place.length / 4) * 4, factor);
   }
+}
+
+/** A loop: `every` would make an object of each weight, more garbage than everything else in a training. What is not finite, times 0, is not a number. */
+export function allFinite(values: Float32Array): boolean {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i]! * 0;
+  return sum === 0;
 }
