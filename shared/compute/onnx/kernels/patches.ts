@@ -1,6 +1,6 @@
 /**
  * A convolution as one matrix product: the patches under its windows, one a row, times the filters. ONNX Runtime's own convolution multiplies filters by patches, image by image;
- * with few filters most of its time goes into bringing the patches into the order of its product. The other way round the small operand is the one that is prepared, and one Gather writes
+ * with few filters most of its time goes into bringing the patches into the order of its product. The other way round the small operand is the one that is prepared, and two Gathers write
  * the patches of all images: forward and filter's gradient, which share them, take 0.6 of the time (16 to 32 channels, 5x5, 32 images).
  */
 import { type Graph, microsoftDomain, type Value } from '../graph.ts';
